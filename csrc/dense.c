@@ -1,0 +1,120 @@
+/* One step over all parameters in one parallel region, and the reductions over all gradients. */
+#include "fastopt.h"
+
+/* Below this many elements a thread costs more than it saves (measured: bench_rules). */
+enum { ELEMENTS_PER_THREAD = 16384 };
+
+static int worth(ptrdiff_t elements, int threads) {
+    const ptrdiff_t most = elements / ELEMENTS_PER_THREAD;
+    return most < 1 ? 1 : most < threads ? (int)most : threads;
+}
+
+typedef struct {
+    const fo_segment *segments;
+    const ptrdiff_t *ends;
+    ptrdiff_t count;
+    const fo_rule *rule;
+} step_job;
+
+/* Where thread k of n starts: equal shares, cut at multiples of 64 elements so that two threads
+   write the same cache line only where a parameter itself is not aligned. */
+static ptrdiff_t share(ptrdiff_t total, int k, int n) {
+    if (k == n) return total;
+    return (total / n * k + total % n * k / n) / 64 * 64;
+}
+
+static void step_body(void *ctx, int k, int n) {
+    const step_job *job = (const step_job *)ctx;
+    const ptrdiff_t total = job->ends[job->count - 1];
+    ptrdiff_t start = share(total, k, n);
+    const ptrdiff_t end = share(total, k + 1, n);
+    ptrdiff_t low = 0, high = job->count; /* the first segment that ends after start */
+    while (low < high) {
+        const ptrdiff_t middle = low + (high - low) / 2;
+        if (job->ends[middle] > start)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    const unsigned long long mode = fo_flush_subnormals();
+    for (; start < end; low++) {
+        const fo_segment *s = &job->segments[low];
+        const ptrdiff_t first = job->ends[low] - s->n;
+        const ptrdiff_t stop = job->ends[low] < end ? job->ends[low] : end;
+        if (stop > start) fo_step_slice(s, job->rule, start - first, stop - start);
+        start = stop;
+    }
+    fo_restore_subnormals(mode);
+}
+
+void fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
+             int threads) {
+    if (count < 1 || ends[count - 1] < 1) return;
+    step_job job = {segments, ends, count, &fo_current()->rules[rule]};
+    fo_parallel(step_body, &job, worth(ends[count - 1], threads));
+}
+
+/* A norm's additions: lanes inside FO_BLOCK elements, blocks in order inside a part, parts in order.
+   Nothing in it depends on threads, nor on whether the gradient is contiguous. */
+enum { PART = 32 * FO_BLOCK };
+
+typedef struct {
+    const fo_segment *segments;
+    ptrdiff_t count, parts;
+    int what;
+    double scale;
+    double *partials;
+} reduce_job;
+
+ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count) {
+    ptrdiff_t parts = 0;
+    for (ptrdiff_t k = 0; k < count; k++) parts += (segments[k].n + PART - 1) / PART;
+    return parts;
+}
+
+static double combine(int what, double a, double b) {
+    if (what != FO_ABSMAX) return a + b;
+    return a > b || a != a ? a : b;
+}
+
+static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t start) {
+    union {
+        float f32[FO_BLOCK];
+        double f64[FO_BLOCK];
+    } block;
+    const ptrdiff_t size = s->dtype == FO_F32 ? sizeof(float) : sizeof(double);
+    const ptrdiff_t end = s->n - start < PART ? s->n : start + PART;
+    fo_reduce *reduce = fo_current()->reduce[job->what][s->dtype];
+    double result = 0;
+    for (; start < end; start += FO_BLOCK) {
+        const ptrdiff_t count = end - start < FO_BLOCK ? end - start : FO_BLOCK;
+        const void *g = s->g.data + start * size;
+        if (s->g.strides) fo_gather(&s->g, s->dtype, start, count, &block), g = &block;
+        result = combine(job->what, result, reduce(count, job->scale, g, g));
+    }
+    return result;
+}
+
+static void reduce_body(void *ctx, int k, int n) {
+    const reduce_job *job = (const reduce_job *)ctx;
+    const ptrdiff_t first = job->parts / n * k + job->parts % n * k / n;
+    const ptrdiff_t last = k + 1 == n ? job->parts
+                                      : job->parts / n * (k + 1) + job->parts % n * (k + 1) / n;
+    ptrdiff_t part = 0;
+    for (ptrdiff_t j = 0; j < job->count && part < last; j++) {
+        const fo_segment *s = &job->segments[j];
+        for (ptrdiff_t start = 0; start < s->n && part < last; start += PART, part++)
+            if (part >= first) job->partials[part] = reduce_part(job, s, start);
+    }
+}
+
+double fo_reduce_gradients(const fo_segment *segments, ptrdiff_t count, int what, double scale,
+                           double *partials, int threads) {
+    ptrdiff_t elements = 0;
+    for (ptrdiff_t k = 0; k < count; k++) elements += segments[k].n;
+    reduce_job job = {segments, count, fo_partials(segments, count), what, scale, partials};
+    fo_parallel(reduce_body, &job, worth(elements, threads));
+    double result = 0;
+    for (ptrdiff_t k = 0; k < job.parts; k++) result = combine(what, result, partials[k]);
+    return result;
+}

@@ -1,0 +1,15 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
+"""The boundary between Python and C: buffers are checked here once; the C side trusts them."""
+
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free, malloc
+
+include "_dispatch.pxi"
+include "_plan.pxi"
+include "_hogwild.pxi"
+include "_svmlight.pxi"
