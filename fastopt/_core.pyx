@@ -2,6 +2,9 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
 """The boundary between Python and C: buffers are checked here once; the C side trusts them."""
 
+import sys
+
+cimport cython
 from cpython.buffer cimport (
     Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )

@@ -1,0 +1,329 @@
+# The prepared step: pointers resolved and checked once, buffers held, one native call per step.
+
+from cpython.buffer cimport PyBuffer_IsContiguous
+
+cdef extern from "fastopt.h" nogil:
+    enum:
+        FO_MAX_STATES
+        FO_MAX_SCALARS
+        FO_F32
+        FO_F64
+        FO_SUM
+        FO_DOT
+        FO_SUMSQ
+        FO_ABSMAX
+    ctypedef struct fo_prelude:
+        double scale
+        double l2
+        double keep
+    ctypedef struct fo_array:
+        char *data
+        int ndim
+        const Py_ssize_t *shape
+        const Py_ssize_t *strides
+    ctypedef struct fo_segment:
+        int dtype
+        Py_ssize_t n
+        fo_array w
+        fo_array g
+        void *states[4]
+        const fo_prelude *prelude
+        const double *scalars
+    void fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count, int rule,
+                 int threads)
+    Py_ssize_t fo_partials(const fo_segment *segments, Py_ssize_t count)
+    double fo_reduce_gradients(const fo_segment *segments, Py_ssize_t count, int what,
+                               double scale, double *partials, int threads)
+
+cdef extern from "math.h" nogil:
+    bint isfinite(double)
+    double sqrt(double)
+
+# Below this many elements, giving the GIL up and taking it back costs more than it gives others.
+cdef Py_ssize_t GIL_WORTH = 8192
+
+
+cdef int dtype_of(Py_buffer *view) noexcept:
+    """FO_F32, FO_F64, or -1: anything else, byte-swapped numbers included."""
+    cdef const char *text = view.format
+    if text == NULL:
+        return -1
+    if text[0] in (b"@", b"=", NATIVE_ORDER):
+        text += 1
+    if text[0] == b"f" and text[1] == 0 and view.itemsize == 4:
+        return FO_F32
+    if text[0] == b"d" and text[1] == 0 and view.itemsize == 8:
+        return FO_F64
+    return -1
+
+
+cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
+
+
+cdef void describe(fo_array *array, Py_buffer *view) noexcept:
+    array.data = <char *>view.buf
+    array.ndim = view.ndim
+    array.shape = view.shape
+    array.strides = NULL if PyBuffer_IsContiguous(view, b"C") else view.strides
+
+
+cdef bint same_shape(Py_buffer *a, Py_buffer *b) noexcept:
+    if a.ndim != b.ndim:
+        return False
+    for d in range(a.ndim):
+        if a.shape[d] != b.shape[d]:
+            return False
+    return True
+
+
+cdef void extent(Py_buffer *view, size_t *low, size_t *high) noexcept:
+    """The bytes [low, high) that the elements of a non-empty array lie in."""
+    low[0] = <size_t>view.buf
+    high[0] = low[0] + <size_t>view.itemsize
+    for d in range(view.ndim):
+        if view.strides[d] < 0:
+            low[0] += <size_t>((view.shape[d] - 1) * view.strides[d])
+        else:
+            high[0] += <size_t>((view.shape[d] - 1) * view.strides[d])
+
+
+cdef tuple shape_of(Py_buffer *view):
+    return tuple([view.shape[d] for d in range(view.ndim)])
+
+
+@cython.final
+cdef class StepInfo:
+    """What one step did.
+
+    Attributes
+    ----------
+    t : int
+        Steps done, this one included.
+    lr : float
+        The first group's learning rate in this step.
+    grad_norm : float
+        Global 2-norm of the gradients before clipping; nan if `clip_norm` is not set.
+    clip_coef : float
+        What the gradients were multiplied by, `min(1, clip_norm / grad_norm)`; 1 if unclipped.
+    """
+
+    cdef readonly long long t
+    cdef readonly double lr, grad_norm, clip_coef
+
+    def __repr__(self):
+        return (f"StepInfo(t={self.t}, lr={self.lr:g}, grad_norm={self.grad_norm:g}, "
+                f"clip_coef={self.clip_coef:g})")
+
+
+@cython.final
+cdef class Plan:
+    """One rule, its parameters and their states, and the gradients held for the next steps.
+
+    The layers above have checked parameters and states; gradients are checked here, because they
+    may be new at every step.
+    """
+
+    cdef Py_ssize_t count, held, elements
+    cdef int rule, n_scalars, n_groups
+    cdef tuple names, scalar_names
+    cdef Py_buffer *w
+    cdef Py_buffer *g
+    cdef Py_buffer *s
+    cdef Py_ssize_t n_states_held
+    cdef fo_segment *segments
+    cdef Py_ssize_t *ends
+    cdef fo_prelude *preludes
+    cdef double *scalars
+    cdef double *partials
+    cdef size_t *hulls
+    cdef Py_ssize_t n_hulls
+
+    def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls):
+        cdef Py_ssize_t k, j
+        declared = rules()
+        self.rule = list(declared).index(rule)
+        self.scalar_names = declared[rule][1]
+        self.n_scalars = len(self.scalar_names)
+        self.names = names
+        self.n_groups = max(groups) + 1
+        count = len(params)
+        self.w = <Py_buffer *>calloc(count, sizeof(Py_buffer))
+        self.g = <Py_buffer *>calloc(count, sizeof(Py_buffer))
+        self.s = <Py_buffer *>calloc(count * FO_MAX_STATES, sizeof(Py_buffer))
+        self.segments = <fo_segment *>calloc(count, sizeof(fo_segment))
+        self.ends = <Py_ssize_t *>calloc(count, sizeof(Py_ssize_t))
+        self.preludes = <fo_prelude *>calloc(self.n_groups, sizeof(fo_prelude))
+        self.scalars = <double *>calloc(self.n_groups * FO_MAX_SCALARS, sizeof(double))
+        self.hulls = <size_t *>calloc(2 * len(hulls) + 1, sizeof(size_t))
+        if not (self.w and self.g and self.s and self.segments and self.ends and self.preludes
+                and self.scalars and self.hulls):
+            raise MemoryError
+        self.n_hulls = len(hulls)
+        for k in range(self.n_hulls):
+            self.hulls[2 * k], self.hulls[2 * k + 1] = hulls[k]
+        for k in range(count):
+            PyObject_GetBuffer(params[k], &self.w[k], PyBUF_WRITABLE | PyBUF_STRIDES | PyBUF_FORMAT)
+            self.count = k + 1
+            segment = &self.segments[k]
+            segment.dtype = dtype_of(&self.w[k])
+            segment.n = self.w[k].len // self.w[k].itemsize
+            describe(&segment.w, &self.w[k])
+            segment.prelude = &self.preludes[<Py_ssize_t>groups[k]]
+            segment.scalars = &self.scalars[<Py_ssize_t>groups[k] * FO_MAX_SCALARS]
+            for j in range(len(states[k])):
+                view = &self.s[self.n_states_held]
+                PyObject_GetBuffer(states[k][j], view,
+                                   PyBUF_WRITABLE | PyBUF_STRIDES | PyBUF_FORMAT)
+                self.n_states_held += 1
+                if (dtype_of(view) != segment.dtype or not same_shape(view, &self.w[k])
+                        or not PyBuffer_IsContiguous(view, b"C")):
+                    raise ValueError(f"a state of {names[k]!r} has the wrong dtype or layout")
+                segment.states[j] = view.buf
+            self.elements += segment.n
+            self.ends[k] = self.elements
+        self.partials = <double *>malloc((fo_partials(self.segments, self.count) + 1)
+                                         * sizeof(double))
+        if not self.partials:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef Py_ssize_t k
+        self.drop()
+        for k in range(self.count):
+            PyBuffer_Release(&self.w[k])
+        for k in range(self.n_states_held):
+            PyBuffer_Release(&self.s[k])
+        free(self.w)
+        free(self.g)
+        free(self.s)
+        free(self.segments)
+        free(self.ends)
+        free(self.preludes)
+        free(self.scalars)
+        free(self.partials)
+        free(self.hulls)
+
+    cdef void drop(self) noexcept:
+        while self.held > 0:
+            self.held -= 1
+            PyBuffer_Release(&self.g[self.held])
+
+    def release(self):
+        """Let go of the gradients."""
+        self.drop()
+
+    def hold(self, grads, clash):
+        """Check and hold one gradient per parameter; on any error hold none.
+
+        `clash(k, grad)` is asked when gradient k lies where a parameter or state may lie too.
+        """
+        cdef Py_ssize_t k
+        cdef Py_buffer *view
+        self.drop()
+        try:
+            for k in range(self.count):
+                view = &self.g[k]
+                try:
+                    PyObject_GetBuffer(grads[k], view, PyBUF_STRIDES | PyBUF_FORMAT)
+                except (TypeError, BufferError, ValueError) as error:
+                    raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
+                self.held = k + 1
+                self.check_gradient(k, view, grads[k], clash)
+                describe(&self.segments[k].g, view)
+        except BaseException:
+            self.drop()
+            raise
+
+    cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, clash) except -1:
+        cdef size_t low, high
+        cdef Py_ssize_t first = 0, last = self.n_hulls, middle
+        if not same_shape(view, &self.w[k]):
+            raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)}, "
+                             f"its parameter {shape_of(&self.w[k])}")
+        if dtype_of(view) != self.segments[k].dtype:
+            wanted = "float32" if self.segments[k].dtype == FO_F32 else "float64"
+            raise TypeError(f"gradient of {self.names[k]!r} must be a native {wanted} array like "
+                            f"its parameter, got format {view.format.decode()!r}")
+        if self.segments[k].n == 0:
+            return 0
+        extent(view, &low, &high)
+        while first < last:
+            middle = (first + last) // 2
+            if self.hulls[2 * middle + 1] <= low:
+                first = middle + 1
+            else:
+                last = middle
+        if first < self.n_hulls and self.hulls[2 * first] < high:
+            clash(k, grad)
+        return 0
+
+    def set_group(self, int group, double scale, double l2, double keep, dict scalars):
+        """Set the numbers of one group: the prelude, and the rule's scalars by name."""
+        cdef int j
+        cdef double value
+        cdef double *out = &self.scalars[group * FO_MAX_SCALARS]
+        if not (isfinite(scale) and isfinite(l2) and isfinite(keep)):
+            raise ValueError(f"the step's factors must be finite numbers, got scale={scale}, "
+                             f"l2={l2}, keep={keep}")
+        for j in range(self.n_scalars):
+            name = self.scalar_names[j]
+            value = scalars[name]
+            if not isfinite(value):
+                raise ValueError(f"scalar {name!r} of the rule is {value}: a hyper-parameter is "
+                                 f"not a finite number, or overflows in this step")
+            out[j] = value
+        self.preludes[group].scale = scale
+        self.preludes[group].l2 = l2
+        self.preludes[group].keep = keep
+
+    def scale(self, double factor):
+        """Multiply every group's gradient scale, for clipping."""
+        for k in range(self.n_groups):
+            self.preludes[k].scale *= factor
+
+    def norm(self, int threads):
+        """The 2-norm over all held gradients, right even where its square is out of range."""
+        cdef double result
+        cdef double scale = 1
+        with nogil:
+            result = fo_reduce_gradients(self.segments, self.count, FO_SUMSQ, 1, self.partials,
+                                         threads)
+            if not 1e-280 < result < 1e300:
+                scale = fo_reduce_gradients(self.segments, self.count, FO_ABSMAX, 1,
+                                            self.partials, threads)
+                if isfinite(scale) and scale > 0:
+                    # A power of two near the maximum: scaling by it is exact.
+                    scale = power_of_two(scale)
+                    result = fo_reduce_gradients(self.segments, self.count, FO_SUMSQ, 1 / scale,
+                                                 self.partials, threads)
+                else:
+                    result = scale
+                    scale = 1
+        return sqrt(result) * scale
+
+    def run(self, int threads, long long t, double lr, double grad_norm, double clip_coef):
+        """Do the step and return its record."""
+        if self.held != self.count:
+            raise RuntimeError("the plan holds no gradients")
+        if self.elements < GIL_WORTH:
+            fo_step(self.segments, self.ends, self.count, self.rule, 1)
+        else:
+            with nogil:
+                fo_step(self.segments, self.ends, self.count, self.rule, threads)
+        cdef StepInfo info = StepInfo.__new__(StepInfo)
+        info.t = t
+        info.lr = lr
+        info.grad_norm = grad_norm
+        info.clip_coef = clip_coef
+        return info
+
+
+cdef extern from "math.h" nogil:
+    double frexp(double, int *)
+    double ldexp(double, int)
+
+
+cdef double power_of_two(double x) noexcept nogil:
+    cdef int exponent = 0
+    frexp(x, &exponent)
+    return ldexp(1, max(-1000, min(exponent, 1000)))

@@ -1,0 +1,336 @@
+"""Optimizer: parameters, gradients, groups, schedules and clipping around one compiled rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastopt import checkpoint
+from fastopt._core import Plan, StepInfo, rules
+from fastopt.hyperparameters import Group, nearest
+from fastopt.parameters import (
+    aligned_full,
+    hulls,
+    named_arrays,
+    refuse_shared,
+    share_memory,
+    transposed,
+)
+from fastopt.threads import resolve
+
+__all__ = ["Optimizer", "StepInfo"]
+
+
+def bias_correction(beta: float, t: int) -> float:
+    """Return 1 - beta**t without cancellation, for beta in [0, 1) and t >= 1."""
+    return -math.expm1(t * math.log(beta)) if beta else 1.0
+
+
+class Optimizer:
+    """What all update rules share; use one of the subclasses.
+
+    A subclass names its compiled `rule`, says how torch calls the rule's states, and turns
+    hyper-parameters into the rule's scalars. Everything else is here.
+
+    Parameters
+    ----------
+    params : array, sequence of arrays, mapping name -> array, or sequence of group mappings
+        float32 or float64 arrays of any shape and strides, updated in place. A group is a mapping
+        with "params" (any of the former) and the hyper-parameters that differ in it.
+    values : mapping
+        The hyper-parameters' defaults by name.
+    threads : int, optional
+        Threads for large steps; by default what `fastopt.get_num_threads()` says.
+    clip_norm : float, optional
+        Gradients are multiplied by `min(1, clip_norm / norm)`, `norm` being the 2-norm of all of
+        them together.
+
+    Attributes
+    ----------
+    param_groups : list of Group
+        Read at every step: `opt.param_groups[0]["lr"] = 0.01` takes effect at the next one.
+    state : dict
+        name -> state name -> array, such as `opt.state["W"]["exp_avg"]`.
+    t : int
+        Steps done.
+    """
+
+    rule: str
+    state_names: ClassVar[dict[str, str]] = {}
+    registry: ClassVar[dict[str, type[Optimizer]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declared = rules()
+        if cls.rule not in declared:
+            raise TypeError(f"{cls.__name__}.rule must be one of {sorted(declared)}, "
+                            f"got {cls.rule!r}")
+        Optimizer.registry[cls.__name__] = cls
+
+    def __init__(
+        self,
+        params: Any,
+        values: dict[str, Any],
+        *,
+        threads: int | None = None,
+        clip_norm: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        owner = type(self).__name__
+        for name in unknown:
+            raise TypeError(f"{owner}: unknown keyword {name!r}"
+                            + nearest(name, [*values, "threads", "clip_norm"]))
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"{owner}: clip_norm must be a number > 0 or None, got {clip_norm!r}")
+        resolve(threads)
+        self.threads = threads
+        self.clip_norm = clip_norm
+        self.t = 0
+        self.param_groups = self._groups(params, values)
+        self._arrays = {name: array for group in self.param_groups
+                        for name, array in group["params"].items()}
+        refuse_shared(self._arrays)
+        self.rule = self.choose_rule()
+        self.state = {
+            name: {self.state_names[letter]: aligned_full(array, self.initial(group))
+                   for letter in rules()[self.rule][0]}
+            for group in self.param_groups for name, array in group["params"].items()
+        }
+        self._prepare()
+
+    def _groups(self, params: Any, values: dict[str, Any]) -> list[Group]:
+        owner = type(self).__name__
+        given = [{"params": params}]
+        if isinstance(params, Sequence) and params and all(isinstance(p, Mapping) for p in params):
+            given = list(params)
+        groups: list[Group] = []
+        taken: set[str] = set()
+        for k, group in enumerate(given):
+            if "params" not in group:
+                raise ValueError(f"{owner}: group {k} has no 'params'")
+            own = {name: value for name, value in group.items() if name != "params"}
+            for name in own:
+                if name not in values:
+                    raise TypeError(f"{owner}: unknown hyper-parameter {name!r} in group {k}"
+                                    + nearest(name, values))
+            named = named_arrays(group["params"], len(taken))
+            for name in named:
+                if name in taken:
+                    raise ValueError(f"{owner}: parameter {name!r} is in two groups")
+            taken.update(named)
+            groups.append(Group(owner, named, {**values, **own}))
+        return groups
+
+    def _prepare(self) -> None:
+        """Resolve all pointers once."""
+        self._bound = False
+        self._order = tuple(self._arrays)
+        self._transposed = [k for k, array in enumerate(self._arrays.values())
+                            if transposed(array)]
+        states = [list(self.state[name].values()) for name in self._order]
+        self._own = list(self._arrays.values()) + [s for one in states for s in one]
+        flip = set(self._transposed)
+        self._plan = Plan(
+            self.rule,
+            self._order,
+            [a.T if k in flip else a for k, a in enumerate(self._arrays.values())],
+            [[s.T if k in flip else s for s in one] for k, one in enumerate(states)],
+            [k for k, group in enumerate(self.param_groups) for _ in group["params"]],
+            hulls(self._own),
+        )
+
+    # What a rule defines.
+
+    def choose_rule(self) -> str:
+        """Return the compiled rule to use; a subclass with a choice checks its groups here."""
+        return self.rule
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the rule's scalars by name, in double, for step `t` = 1, 2, ..."""
+        raise NotImplementedError
+
+    def decay(self, h: dict[str, Any]) -> tuple[float, float]:
+        """Return (l2, keep): the step sees g + l2 * w, and multiplies w by keep first."""
+        return h["weight_decay"], 1.0
+
+    def initial(self, h: dict[str, Any]) -> float:
+        """Return the value that the states start from."""
+        return 0.0
+
+    # Steps.
+
+    def step(self, grads: Any = None) -> StepInfo:
+        """Update all parameters in place, in one pass.
+
+        Parameters
+        ----------
+        grads : array, sequence of arrays, or mapping name -> array, optional
+            One gradient per parameter, of its shape and dtype; never written to. May be left out
+            after `bind`.
+
+        Returns
+        -------
+        StepInfo
+            With t, lr, grad_norm, clip_coef.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the gradient or hyper-parameter; parameters, states and `t` are as before.
+        """
+        plan = self._plan
+        if grads is not None:
+            if self._bound:
+                raise ValueError(f"{type(self).__name__}.step: gradients are bound already; call "
+                                 "step() without any, or unbind() first")
+            plan.hold(self._ordered(grads), self._clash)
+        elif not self._bound:
+            raise ValueError(f"{type(self).__name__}.step: grads is missing: pass one gradient "
+                             "per parameter, or bind(grads) once")
+        try:
+            t = self.t
+            first_lr = None
+            for k, group in enumerate(self.param_groups):
+                h = group.at(t) if group.scheduled else group
+                l2, keep = self.decay(h)
+                plan.set_group(k, -1.0 if h["maximize"] else 1.0, l2, keep, self.scalars(h, t + 1))
+                if first_lr is None:
+                    first_lr = h["lr"]
+            threads = resolve(self.threads)
+            norm, coef = math.nan, 1.0
+            if self.clip_norm is not None:
+                norm = plan.norm(threads)
+                if not norm <= self.clip_norm:
+                    coef = self.clip_norm / norm
+                    plan.scale(coef)
+            info = plan.run(threads, t + 1, first_lr, norm, coef)
+            self.t = t + 1
+            return info
+        finally:
+            if grads is not None:
+                plan.release()
+
+    def bind(self, grads: Any) -> None:
+        """Hold `grads`, in any form that `step` takes, for all steps to come.
+
+        The arrays are read in place at every `step()`: fill them, step, fill them again. While
+        bound, they cannot be resized.
+        """
+        self._plan.hold(self._ordered(grads), self._clash)
+        self._bound_arrays = self._ordered(grads, flip=False)
+        self._bound = True
+
+    def unbind(self) -> None:
+        """Let go of bound gradients."""
+        self._plan.release()
+        self._bound = False
+
+    def zero_grad(self) -> None:
+        """Set bound gradients to zero."""
+        if not self._bound:
+            raise ValueError(f"{type(self).__name__}.zero_grad: no gradients are bound; "
+                             "bind(grads) first")
+        for array in self._bound_arrays:
+            np.asarray(array)[...] = 0
+
+    def _ordered(self, grads: Any, flip: bool = True) -> list[Any]:
+        """Return one gradient per parameter, in the parameters' order."""
+        order = self._order
+        if isinstance(grads, Mapping):
+            if len(grads) != len(order) or any(name not in grads for name in order):
+                self._refuse_names(grads)
+            ordered = [grads[name] for name in order]
+        elif isinstance(grads, (list, tuple)):
+            ordered = list(grads)
+            if ordered and all(isinstance(g, Mapping) for g in ordered):
+                return self._ordered(self._merged(ordered), flip)
+        else:
+            ordered = [grads]
+        if len(ordered) != len(order):
+            raise ValueError(f"grads has {len(ordered)} arrays for {len(order)} parameters: "
+                             f"{', '.join(order)}")
+        for k, grad in enumerate(ordered):
+            if grad is None:
+                raise ValueError(f"gradient of {order[k]!r} is missing (None)")
+        if flip:
+            for k in self._transposed:
+                ordered[k] = np.asarray(ordered[k]).T
+        return ordered
+
+    def _merged(self, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the gradients of a list of groups by name."""
+        if len(groups) != len(self.param_groups):
+            raise ValueError(f"grads has {len(groups)} groups, the optimizer "
+                             f"{len(self.param_groups)}")
+        merged: dict[str, Any] = {}
+        for given, group in zip(groups, self.param_groups, strict=True):
+            inner = given.get("params", given)
+            if not isinstance(inner, Mapping):
+                inner = list(inner) if isinstance(inner, (list, tuple)) else [inner]
+                if len(inner) != len(group["params"]):
+                    raise ValueError(f"a group of grads has {len(inner)} arrays for parameters "
+                                     f"{', '.join(group['params'])}")
+                inner = dict(zip(group["params"], inner, strict=True))
+            merged.update(inner)
+        return merged
+
+    def _refuse_names(self, grads: Mapping[str, Any]) -> None:
+        for name in grads:
+            if name not in self._arrays:
+                raise ValueError(f"grads has an unknown name {name!r}"
+                                 + nearest(name, self._order))
+        for name in self._order:
+            if name not in grads:
+                raise ValueError(f"gradient of {name!r} is missing")
+
+    def _clash(self, k: int, grad: Any) -> None:
+        """Raise if gradient `grad` shares memory with a parameter or state."""
+        grad = np.asarray(grad)
+        for own in self._own:
+            if share_memory(grad, own):
+                raise ValueError(f"gradient of {self._order[k]!r} shares memory with a parameter "
+                                 "or state: pass a separate array")
+
+    # State.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that training needs to go on: t, groups by name, states."""
+        return checkpoint.state_dict(self, copy=True)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over `state`, from `state_dict()` of an optimizer of the same class.
+
+        Everything is matched by name and must agree: parameters, groups, shapes, dtypes. A
+        hyper-parameter that is a schedule must be one here too, and stays the one given here.
+
+        Raises
+        ------
+        ValueError
+            Listing every difference; nothing has changed then.
+        """
+        checkpoint.load_state_dict(self, state)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write `state_dict()` to `path` (npz), through a temporary file: all or nothing."""
+        checkpoint.save(self, path)
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Read what `save` wrote and take it over, as `load_state_dict` does."""
+        checkpoint.load(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = {"_plan", "_own", "_bound", "_bound_arrays"}
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={self.param_groups[0][name]!r}"
+                           for name in self.param_groups[0].known)
+        return f"{type(self).__name__}({len(self._order)} parameters, t={self.t}, {values})"

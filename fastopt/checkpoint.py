@@ -1,0 +1,194 @@
+"""State of an optimizer as a dictionary and as a file, matched by name, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fastopt.base import Optimizer
+
+FORMAT = "fastopt.optimizer/1"
+
+
+def _plain(value: Any) -> Any:
+    """Return a hyper-parameter as JSON can hold it; a schedule becomes its description."""
+    if callable(value):
+        return {"schedule": repr(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    if isinstance(value, (bool, str)):
+        return value
+    return float(value)
+
+
+def _scheduled(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_scheduled, value))
+    return isinstance(value, Mapping)
+
+
+def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
+    """Return t, groups and states of `opt`, the arrays copied or as they are."""
+    return {
+        "format": FORMAT,
+        "optimizer": type(opt).__name__,
+        "rule": opt.rule,
+        "t": opt.t,
+        "param_groups": [
+            {"params": list(group["params"]), **{name: _plain(group[name]) for name in group.known}}
+            for group in opt.param_groups
+        ],
+        "state": {
+            name: {key: array.copy() if copy else array for key, array in arrays.items()}
+            for name, arrays in opt.state.items()
+        },
+    }
+
+
+def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
+    """Return, in words, everything in which `state` does not fit `opt`."""
+    missing = [key for key in ("format", "optimizer", "rule", "t", "param_groups", "state")
+               if key not in state]
+    if missing:
+        return [f"it has no {', '.join(map(repr, missing))}"]
+    if state["format"] != FORMAT:
+        return [f"its format is {state['format']!r}, this version reads {FORMAT!r}"]
+    found = []
+    own = state_dict(opt, copy=False)
+    for key in ("optimizer", "rule"):
+        if state[key] != own[key]:
+            found.append(f"{key} is {state[key]!r}, here {own[key]!r}")
+    if isinstance(state["t"], bool) or not isinstance(state["t"], int) or state["t"] < 0:
+        found.append(f"t must be an integer >= 0, got {state['t']!r}")
+    if len(state["param_groups"]) != len(own["param_groups"]):
+        found.append(f"it has {len(state['param_groups'])} groups, here "
+                     f"{len(own['param_groups'])}")
+    else:
+        for k, (theirs, ours) in enumerate(zip(state["param_groups"], own["param_groups"],
+                                               strict=True)):
+            found += _group_differences(k, theirs, ours)
+    for name in own["state"]:
+        if name not in state["state"]:
+            found.append(f"state of {name!r} is missing")
+    for name, arrays in state["state"].items():
+        if name not in own["state"]:
+            found.append(f"state of {name!r} is for a parameter that is not here")
+        else:
+            found += _array_differences(name, arrays, own["state"][name])
+    return found
+
+
+def _group_differences(k: int, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    found = []
+    if list(theirs.get("params", [])) != list(ours["params"]):
+        found.append(f"group {k} has parameters {list(theirs.get('params', []))}, here "
+                     f"{list(ours['params'])}")
+    for name in sorted({*theirs, *ours} - {"params"}):
+        if name not in theirs:
+            found.append(f"group {k} has no {name!r}")
+        elif name not in ours:
+            found.append(f"group {k} has an unknown hyper-parameter {name!r}")
+        elif _scheduled(theirs[name]) != _scheduled(ours[name]):
+            found.append(f"group {k}: {name} is {theirs[name]!r}, here {ours[name]!r}; a "
+                         "schedule is not stored, give the optimizer the same one first")
+    return found
+
+
+def _array_differences(name: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key in sorted({*theirs, *ours}):
+        if key not in theirs:
+            found.append(f"state {key!r} of {name!r} is missing")
+        elif key not in ours:
+            found.append(f"state {key!r} of {name!r} is unknown here")
+        else:
+            array = np.asarray(theirs[key])
+            if array.shape != ours[key].shape or array.dtype != ours[key].dtype:
+                found.append(f"state {key!r} of {name!r} is {array.dtype}{list(array.shape)}, "
+                             f"here {ours[key].dtype}{list(ours[key].shape)}")
+    return found
+
+
+def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "state") -> None:
+    """Take over `state` after checking all of it."""
+    found = differences(opt, state)
+    groups = []
+    if not found:
+        for theirs, group in zip(state["param_groups"], opt.param_groups, strict=True):
+            values = {
+                name: group[name] if _scheduled(theirs[name])
+                else tuple(theirs[name]) if isinstance(theirs[name], list) else theirs[name]
+                for name in group.known
+            }
+            try:
+                groups.append(type(group)(group.owner, group["params"], values))
+            except ValueError as error:
+                found.append(str(error))
+    if found:
+        raise ValueError(f"{where} does not fit this {type(opt).__name__}: " + "; ".join(found))
+    for name, arrays in state["state"].items():
+        for key, array in arrays.items():
+            opt.state[name][key][...] = array
+    for group, new in zip(opt.param_groups, groups, strict=True):
+        group.update({name: new[name] for name in new.known})
+    opt.t = state["t"]
+
+
+def save(opt: Optimizer, path: str | PathLike[str]) -> None:
+    """Write the state of `opt` to `path`: the old file stays until the new one is complete."""
+    state = state_dict(opt, copy=False)
+    arrays, layout = {}, {}
+    for name, states in state.pop("state").items():
+        layout[name] = {}
+        for key, array in states.items():
+            layout[name][key] = f"state{len(arrays)}"
+            arrays[f"state{len(arrays)}"] = array
+    header = json.dumps({**state, "state": layout})
+    write_atomically(path, {"header": np.array(header), **arrays})
+
+
+def write_atomically(path: str | PathLike[str], arrays: dict[str, np.ndarray]) -> None:
+    """Write an npz file through a temporary one, on the disk before it takes the old one's place."""
+    path = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    if os.name == "posix":
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def load(opt: Optimizer, path: str | PathLike[str]) -> None:
+    """Read a file that `save` wrote and take it over."""
+    where = f"{os.fspath(path)!r}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            state = json.loads(str(file["header"]))
+            state["state"] = {name: {key: file[entry] for key, entry in states.items()}
+                              for name, states in state["state"].items()}
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{where} is not a complete optimizer file of fastopt: {error}") from None
+    load_state_dict(opt, state, where)

@@ -1,0 +1,118 @@
+"""Hyper-parameters: one meaning, one range and one name each, the same in every rule."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from numbers import Real
+from typing import Any
+
+
+def _number(test: Callable[[float], bool], words: str) -> tuple[Callable[[Any], bool], str]:
+    def passes(value: Any) -> bool:
+        return (isinstance(value, Real) and not isinstance(value, bool)
+                and math.isfinite(value) and test(float(value)))
+
+    return passes, f"a finite number {words}"
+
+
+def _pair(value: Any) -> bool:
+    return (isinstance(value, (tuple, list)) and len(value) == 2
+            and all(RANGES["alpha"][0](b) for b in value))
+
+
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "lr": _number(lambda x: x >= 0, ">= 0"),
+    "momentum": _number(lambda x: 0 <= x <= 1, "in [0, 1]"),
+    "dampening": _number(lambda x: 0 <= x <= 1, "in [0, 1]"),
+    "alpha": _number(lambda x: 0 <= x < 1, "in [0, 1)"),
+    "eps": _number(lambda x: x >= 0, ">= 0"),
+    "eps_root": _number(lambda x: x >= 0, ">= 0"),
+    "lr_decay": _number(lambda x: x >= 0, ">= 0"),
+    "weight_decay": _number(lambda x: x >= 0, ">= 0"),
+    "initial_accumulator_value": _number(lambda x: x >= 0, ">= 0"),
+    "betas": (_pair, "two finite numbers in [0, 1)"),
+    "nesterov": (lambda x: isinstance(x, bool), "True or False"),
+    "maximize": (lambda x: isinstance(x, bool), "True or False"),
+    "momentum_form": (lambda x: x in ("torch", "classic"), "'torch' or 'classic'"),
+}
+
+# What people type when they come from elsewhere.
+ALIASES = {
+    "learning_rate": "lr", "step_size": "lr", "eta": "lr", "eta0": "lr",
+    "beta": "momentum", "mu": "momentum", "rho": "alpha", "decay_rate": "alpha",
+    "beta1": "betas", "beta2": "betas", "beta_1": "betas", "beta_2": "betas",
+    "b1": "betas", "b2": "betas", "epsilon": "eps", "l2": "weight_decay", "decay": "lr_decay",
+    "wd": "weight_decay", "n_jobs": "threads", "num_threads": "threads",
+    "clipnorm": "clip_norm", "max_norm": "clip_norm", "max_grad_norm": "clip_norm",
+    "global_clipnorm": "clip_norm",
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" for an unknown `name`, or the list of what is known."""
+    known = list(known)
+    alias = ALIASES.get(name)
+    close = [alias] if alias in known else difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(map(repr, known))}"
+
+
+def check(owner: str, name: str, value: Any, at: str = "") -> Any:
+    """Return `value` if hyper-parameter `name` may have it; otherwise raise, naming both."""
+    passes, words = RANGES[name]
+    if not passes(value):
+        raise ValueError(f"{owner}: {name} must be {words}, got {value!r}{at}")
+    return value
+
+
+def is_scheduled(value: Any) -> bool:
+    """Return whether `value` is a schedule, or a pair with a schedule in it."""
+    return callable(value) or (isinstance(value, (tuple, list)) and any(map(callable, value)))
+
+
+class Group(dict[str, Any]):
+    """A parameter group: "params" (name -> array) and hyper-parameters, checked when set.
+
+    Any hyper-parameter may be a schedule, a callable `t -> value` with t = 0 in the first step.
+    """
+
+    def __init__(self, owner: str, params: dict[str, Any], values: dict[str, Any]) -> None:
+        super().__init__(params=params)
+        self.owner = owner
+        self.known = tuple(values)
+        self.scheduled: tuple[str, ...] = ()
+        for name, value in values.items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self.known:
+            raise KeyError(f"{self.owner}: unknown hyper-parameter {name!r}"
+                           + nearest(name, self.known))
+        if is_scheduled(value):
+            self._resolve(name, value, 0)
+        else:
+            check(self.owner, name, value)
+        super().__setitem__(name, value)
+        self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
+
+    def update(self, *others: Any, **values: Any) -> None:
+        """Set several hyper-parameters, each checked."""
+        for name, value in dict(*others, **values).items():
+            self[name] = value
+
+    def _resolve(self, name: str, value: Any, t: int) -> Any:
+        if callable(value):
+            value = value(t)
+        else:
+            value = tuple(part(t) if callable(part) else part for part in value)
+        return check(self.owner, name, value, f" from its schedule at t={t}")
+
+    def at(self, t: int) -> dict[str, Any]:
+        """Return the hyper-parameters as numbers in the step after `t` steps."""
+        if not self.scheduled:
+            return self
+        values = dict(self)
+        for name in self.scheduled:
+            values[name] = self._resolve(name, self[name], t)
+        return values

@@ -1,0 +1,294 @@
+"""The update rules' Python side: names, defaults, and the scalars of each step, in double."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastopt.base import Optimizer, bias_correction
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent, with momentum and Nesterov momentum.
+
+    Full-batch, mini-batch and stochastic descent differ only in the gradient that is passed in.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0; required.
+    momentum : float
+        :math:`\mu` in [0, 1]; 0 needs no state.
+    dampening : float
+        In [0, 1]: the gradient enters the buffer times 1 - dampening, except in the first step.
+    nesterov : bool
+        Nesterov's momentum, rewritten so that the stored parameters are the look-ahead point.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    momentum_form : {"torch", "classic"}
+        "torch" keeps lr outside the buffer, "classic" inside.
+    maximize : bool
+        Ascend instead of descend.
+    threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    Without momentum :math:`w \leftarrow w - \eta g`. With it, in torch's form
+    :math:`v \leftarrow \mu v + (1 - d) g,\; w \leftarrow w - \eta v`, Nesterov
+    :math:`w \leftarrow w - \eta (g + \mu v)`; in the classic form (Polyak, 1964)
+    :math:`v \leftarrow \mu v - \eta g,\; w \leftarrow w + v`, Nesterov
+    :math:`w \leftarrow w + \mu v - \eta g` (Bengio, Boulanger-Lewandowski and Pascanu, 2012).
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.array([1.0, 2.0])
+    >>> opt = fastopt.SGD(w, lr=0.1)
+    >>> opt.step(np.array([1.0, -1.0])).t
+    1
+    >>> w
+    array([0.9, 2.1])
+    """
+
+    rule = "momentum"
+    state_names = {"v": "momentum_buffer"}
+
+    def __init__(
+        self, params: Any, lr: Any = None, *, momentum: Any = 0.0, dampening: Any = 0.0,
+        nesterov: bool = False, weight_decay: Any = 0.0, momentum_form: str = "torch",
+        maximize: bool = False, threads: int | None = None, clip_norm: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        if lr is None:
+            raise TypeError("SGD: lr is required: pass a learning rate or a schedule")
+        super().__init__(params, {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov,
+            "weight_decay": weight_decay, "momentum_form": momentum_form, "maximize": maximize,
+        }, threads=threads, clip_norm=clip_norm, **unknown)
+
+    def choose_rule(self) -> str:
+        """Return "sgd", which has no state, if no group has momentum."""
+        for group in self.param_groups:
+            if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+                raise ValueError("SGD: nesterov=True needs momentum > 0 and dampening = 0, got "
+                                 f"momentum={group['momentum']!r}, "
+                                 f"dampening={group['dampening']!r}")
+        return "momentum" if any(group["momentum"] != 0 for group in self.param_groups) else "sgd"
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return lr, or the four numbers that make the momentum rule each of its forms."""
+        lr, mu = h["lr"], h["momentum"]
+        if self.rule == "sgd":
+            if mu != 0:
+                raise ValueError("SGD: momentum was 0 when this optimizer was built, so it has no "
+                                 f"buffer: build one with momentum={mu!r}")
+            return {"lr": lr}
+        c = 1.0 if t == 1 else 1.0 - h["dampening"]
+        if h["momentum_form"] == "torch":
+            if h["nesterov"]:
+                return {"mu": mu, "c": c, "lr_v": lr * mu, "lr_g": lr}
+            return {"mu": mu, "c": c, "lr_v": lr, "lr_g": 0.0}
+        if h["nesterov"]:
+            return {"mu": mu, "c": -lr, "lr_v": -mu, "lr_g": lr}
+        return {"mu": mu, "c": -lr * c, "lr_v": -1.0, "lr_g": 0.0}
+
+
+class Adagrad(Optimizer):
+    r"""AdaGrad.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    lr_decay : float
+        The rate is divided by 1 + (t - 1) * lr_decay, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    initial_accumulator_value : float
+        What the sum of squares starts from, >= 0.
+    eps : float
+        Added outside the root, >= 0.
+    eps_root : float
+        Added inside the root, >= 0.
+    maximize : bool
+        Ascend instead of descend.
+    threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`s \leftarrow s + g^2,\; w \leftarrow w - \eta g / (\sqrt{s + \epsilon_r} + \epsilon)`
+    (Duchi, Hazan and Singer, 2011). optax's and keras' form: ``eps=0, eps_root=1e-7,
+    initial_accumulator_value=0.1``.
+
+    With eps = eps_root = 0, a coordinate whose gradients have all been zero becomes 0/0.
+    """
+
+    rule = "adagrad"
+    state_names = {"s": "sum"}
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, *, lr_decay: Any = 0.0, weight_decay: Any = 0.0,
+        initial_accumulator_value: float = 0.0, eps: Any = 1e-10, eps_root: Any = 0.0,
+        maximize: bool = False, threads: int | None = None, clip_norm: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value, "eps": eps,
+            "eps_root": eps_root, "maximize": maximize,
+        }, threads=threads, clip_norm=clip_norm, **unknown)
+
+    def initial(self, h: dict[str, Any]) -> float:
+        """Return what the sum of squares starts from."""
+        return float(h["initial_accumulator_value"])
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the decayed rate and the two eps."""
+        return {"lr": h["lr"] / (1 + (t - 1) * h["lr_decay"]), "eps": h["eps"],
+                "eps_root": h["eps_root"]}
+
+
+class RMSprop(Optimizer):
+    r"""RMSProp.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    alpha : float
+        Decay :math:`\rho` of the average of squares, in [0, 1).
+    eps : float
+        Added outside the root, >= 0.
+    eps_root : float
+        Added inside the root, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    maximize : bool
+        Ascend instead of descend.
+    threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`s \leftarrow \rho s + (1 - \rho) g^2,\;
+    w \leftarrow w - \eta g / (\sqrt{s + \epsilon_r} + \epsilon)`
+    (Tieleman and Hinton, 2012). The form of Goodfellow, Bengio and Courville's *Deep Learning*,
+    Algorithm 8.5: ``eps=0, eps_root=1e-6``.
+    """
+
+    rule = "rmsprop"
+    state_names = {"s": "square_avg"}
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, *, alpha: Any = 0.99, eps: Any = 1e-8,
+        eps_root: Any = 0.0, weight_decay: Any = 0.0, maximize: bool = False,
+        threads: int | None = None, clip_norm: float | None = None, **unknown: Any,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "alpha": alpha, "eps": eps, "eps_root": eps_root,
+            "weight_decay": weight_decay, "maximize": maximize,
+        }, threads=threads, clip_norm=clip_norm, **unknown)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the rate, the average's two weights and the two eps."""
+        rho = h["alpha"]
+        return {"lr": h["lr"], "rho": rho, "c": 1 - rho, "eps": h["eps"],
+                "eps_root": h["eps_root"]}
+
+
+class Adam(Optimizer):
+    r"""Adam.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the averages of gradients and of their squares, each in [0, 1).
+    eps : float
+        Added outside the root, >= 0.
+    eps_root : float
+        Added inside the root, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w. For decoupled decay use `AdamW`.
+    maximize : bool
+        Ascend instead of descend.
+    threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g,\;
+    v \leftarrow \beta_2 v + (1 - \beta_2) g^2,\;
+    w \leftarrow w - \eta \hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)` with
+    :math:`\hat m = m / (1 - \beta_1^t),\; \hat v = v / (1 - \beta_2^t)`
+    (Kingma and Ba, 2015, Algorithm 1).
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.zeros(3, np.float32)
+    >>> opt = fastopt.Adam({"w": w}, lr=0.1)
+    >>> info = opt.step({"w": np.array([1, -2, 3], np.float32)})
+    >>> w.round(4)
+    array([-0.1,  0.1, -0.1], dtype=float32)
+    """
+
+    rule = "adam"
+    state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, *, betas: Any = (0.9, 0.999), eps: Any = 1e-8,
+        eps_root: Any = 0.0, weight_decay: Any = 0.0, maximize: bool = False,
+        threads: int | None = None, clip_norm: float | None = None, **unknown: Any,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root,
+            "weight_decay": weight_decay, "maximize": maximize,
+        }, threads=threads, clip_norm=clip_norm, **unknown)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the averages' weights, and the bias corrections inside lr and a."""
+        b1, b2 = h["betas"]
+        return {"lr": h["lr"] / bias_correction(b1, t), "b1": b1, "c1": 1 - b1, "b2": b2,
+                "c2": 1 - b2, "a": 1 / bias_correction(b2, t), "eps": h["eps"],
+                "eps_root": h["eps_root"]}
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay.
+
+    Before each step :math:`w \leftarrow (1 - \eta \lambda) w` (Loshchilov and Hutter, 2019, with
+    torch's scaling of the decay by lr); then as `Adam`, without an L2 term in the gradient.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, eps_root, maximize, threads, clip_norm
+        See `Adam`.
+    weight_decay : float
+        :math:`\lambda` >= 0.
+    """
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, *, betas: Any = (0.9, 0.999), eps: Any = 1e-8,
+        eps_root: Any = 0.0, weight_decay: Any = 1e-2, maximize: bool = False,
+        threads: int | None = None, clip_norm: float | None = None, **unknown: Any,
+    ) -> None:
+        super().__init__(params, lr, betas=betas, eps=eps, eps_root=eps_root,
+                         weight_decay=weight_decay, maximize=maximize, threads=threads,
+                         clip_norm=clip_norm, **unknown)
+
+    def decay(self, h: dict[str, Any]) -> tuple[float, float]:
+        """Return no L2 term, and the factor of the decoupled decay."""
+        return 0.0, 1 - h["lr"] * h["weight_decay"]
