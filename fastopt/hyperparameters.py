@@ -96,6 +96,9 @@ class Group(dict[str, Any]):
         super().__setitem__(name, value)
         self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.owner, self["params"], {name: self[name] for name in self.known})
+
     def update(self, *others: Any, **values: Any) -> None:
         """Set several hyper-parameters, each checked."""
         for name, value in dict(*others, **values).items():
