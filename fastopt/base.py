@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from math import expm1, log, nan
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ __all__ = ["Optimizer", "StepInfo"]
 
 def bias_correction(beta: float, t: int) -> float:
     """Return 1 - beta**t without cancellation, for beta in [0, 1) and t >= 1."""
-    return -math.expm1(t * math.log(beta)) if beta else 1.0
+    return -expm1(t * log(beta)) if beta else 1.0
 
 
 class Optimizer:
@@ -96,7 +96,7 @@ class Optimizer:
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
         self.state = {
-            name: {self.state_names[letter]: aligned_full(array, self.initial(group))
+            name: {self.state_names[letter]: aligned_full(array, self.initial(group.at(0)))
                    for letter in rules()[self.rule][0]}
             for group in self.param_groups for name, array in group["params"].items()
         }
@@ -201,7 +201,7 @@ class Optimizer:
                 if first_lr is None:
                     first_lr = h["lr"]
             threads = resolve(self.threads)
-            norm, coef = math.nan, 1.0
+            norm, coef = nan, 1.0
             if self.clip_norm is not None:
                 norm = plan.norm(threads)
                 if not norm <= self.clip_norm:
