@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import expm1, log, nan
+from math import expm1, log1p, nan
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ __all__ = ["Optimizer", "StepInfo"]
 
 def bias_correction(beta: float, t: int) -> float:
     """Return 1 - beta**t without cancellation, for beta in [0, 1) and t >= 1."""
-    return -expm1(t * log(beta)) if beta else 1.0
+    return -expm1(t * log1p(beta - 1)) if beta else 1.0
 
 
 class Optimizer:
@@ -195,7 +195,7 @@ class Optimizer:
             t = self.t
             first_lr = None
             for k, group in enumerate(self.param_groups):
-                h = group.at(t) if group.scheduled else group
+                h = group.at(t) if group.scheduled else group.plain
                 l2, keep = self.decay(h)
                 plan.set_group(k, -1.0 if h["maximize"] else 1.0, l2, keep, self.scalars(h, t + 1))
                 if first_lr is None:

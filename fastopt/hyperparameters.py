@@ -82,6 +82,7 @@ class Group(dict[str, Any]):
         self.owner = owner
         self.known = tuple(values)
         self.scheduled: tuple[str, ...] = ()
+        self.plain: dict[str, Any] = {}  # the same values in a plain dict, which is faster to read
         for name, value in values.items():
             self[name] = value
 
@@ -94,6 +95,7 @@ class Group(dict[str, Any]):
         else:
             check(self.owner, name, value)
         super().__setitem__(name, value)
+        self.plain[name] = value
         self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -114,8 +116,8 @@ class Group(dict[str, Any]):
     def at(self, t: int) -> dict[str, Any]:
         """Return the hyper-parameters as numbers in the step after `t` steps."""
         if not self.scheduled:
-            return self
-        values = dict(self)
+            return self.plain
+        values = dict(self.plain)
         for name in self.scheduled:
             values[name] = self._resolve(name, self[name], t)
         return values
