@@ -85,3 +85,7 @@ const fo_kernels *fo_current(void) {
     }
     return kernels;
 }
+
+fo_sparse *fo_sparse_rule(int rule, int dtype, int index_type) {
+    return fo_current()->rules[rule].sparse[dtype][index_type];
+}

@@ -47,6 +47,7 @@ typedef struct {
 const fo_kernels *fo_current(void);
 int fo_set_isa(const char *name);
 const char *fo_isa_available(int k); /* best first; NULL past the last */
+fo_sparse *fo_sparse_rule(int rule, int dtype, int index_type);
 
 /* parallel.c: the only parallel region of the package. Runs body(ctx, k, n) for k = 0..n-1 and
    returns n <= threads: less than asked for in the child of a fork, or when another Python thread

@@ -14,5 +14,6 @@ from libc.stdlib cimport calloc, free, malloc
 
 include "_dispatch.pxi"
 include "_plan.pxi"
+include "_sparse.pxi"
 include "_hogwild.pxi"
 include "_svmlight.pxi"

@@ -118,6 +118,38 @@ def test_many_segments_equal_one_by_one(rule, threads):
         assert all(s.tobytes() == s2.tobytes() for s, s2 in zip(states, states2, strict=True))
 
 
+@pytest.mark.parametrize("index", ["int32", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES)
+def test_sparse_equals_reference_coordinate_by_coordinate(isa, rule, dtype, index):
+    rng = np.random.default_rng(4)
+    for n, k in [(1, 0), (1, 1), (50, 7), (1000, 3000)]:
+        w, _, states = arrays(rule, rng, n, dtype)
+        at, g = rng.integers(0, n, k).astype(index), numbers(rng, k, dtype)
+        w2, states2 = w.copy(), [s.copy() for s in states]
+        prelude = PRELUDES["clip, L2, decay"]
+        _core.sparse_step(rule, at, w, g, states, *prelude, SCALARS)
+        for j, gj in zip(at, g, strict=True):
+            here = slice(j, j + 1)
+            reference_steps(rule, w2[here], np.array([gj]), [s[here] for s in states2], prelude,
+                            SCALARS)
+        assert w.tobytes() == w2.tobytes()
+        assert all(s.tobytes() == s2.tobytes() for s, s2 in zip(states, states2, strict=True))
+
+
+@pytest.mark.parametrize(("at", "g", "w", "error"), [
+    ([0, 4], [1, 1], [0.0] * 4, IndexError),
+    ([-1], [1], [0.0] * 4, IndexError),
+    ([0, 1], [1], [0.0] * 4, ValueError),
+    ([[0]], [1], [0.0] * 4, ValueError),
+])
+def test_sparse_refuses_wrong_coordinates(at, g, w, error):
+    w = np.array(w)
+    with pytest.raises(error):
+        _core.sparse_step("sgd", np.array(at), w, np.array(g, float), [], 1, 0, 1, {"lr": 1.0})
+    assert not w.any()
+
+
 def test_nan_and_inf_pass_through_as_in_the_formula():
     for rule in RULES:
         w, g, states = arrays(rule, np.random.default_rng(3), 100, "float32")
