@@ -56,6 +56,7 @@ typedef void fo_body(void *ctx, int k, int n);
 int fo_parallel(fo_body *body, void *ctx, int threads);
 const char *fo_openmp(void); /* "openmp" or "none" */
 int fo_forked(void);         /* 1 in a child forked after threads were used: serial from then on */
+void fo_stay_serial(void);   /* in the child of a process whose OpenMP others had used: the same */
 
 /* Subnormal numbers make arithmetic 50 times slower; a moment that decays without gradient gets
    there. Loops flush them to zero, on each thread, and put the caller's mode back afterwards. */

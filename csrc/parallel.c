@@ -3,28 +3,33 @@
    - One thread never enters OpenMP.
    - GNU's OpenMP hangs in the child of a process that used threads, so such a child runs serially.
    - GNU's OpenMP keeps a pool per calling thread. Two Python threads at once would start two
-     teams for the same cores: the second one runs serially instead. */
-#include <stdatomic.h>
-
+     teams for the same cores: the second one runs serially instead.
+   - The number of threads is always a num_threads clause: omp_set_num_threads would change the
+     other libraries that share the runtime. Nothing is used that some OpenMP runtime lacks. */
 #include "fastopt.h"
 
 #ifdef _OPENMP
 #include <omp.h>
+#include <stdatomic.h>
 
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static atomic_int used, forked;
+static atomic_int forked;
 
-#ifndef _WIN32
+#ifdef _WIN32
+static void guard_forks(void) {}
+#else
 #include <pthread.h>
+
 static void after_fork_in_child(void) {
     atomic_store(&forked, 1);
-    atomic_flag_clear(&busy);
+    atomic_flag_clear(&busy); /* by a thread that does not exist here */
 }
+
+/* Called with busy held, so once only; a child needs no guard of its own, it stays serial. */
 static void guard_forks(void) {
-    if (!atomic_exchange(&used, 1)) pthread_atfork(NULL, NULL, after_fork_in_child);
+    static int guarded;
+    if (!guarded) guarded = pthread_atfork(NULL, NULL, after_fork_in_child) == 0;
 }
-#else
-static void guard_forks(void) {}
 #endif
 
 int fo_parallel(fo_body *body, void *ctx, int threads) {
@@ -33,19 +38,20 @@ int fo_parallel(fo_body *body, void *ctx, int threads) {
         return 1;
     }
     guard_forks();
-    int used_threads = 1;
+    int team = 1;
 #pragma omp parallel num_threads(threads)
     {
         const int k = omp_get_thread_num(), n = omp_get_num_threads();
-        if (k == 0) used_threads = n;
+        if (k == 0) team = n;
         body(ctx, k, n);
     }
     atomic_flag_clear(&busy);
-    return used_threads;
+    return team;
 }
 
 const char *fo_openmp(void) { return "openmp"; }
 int fo_forked(void) { return atomic_load(&forked); }
+void fo_stay_serial(void) { atomic_store(&forked, 1); }
 
 #else
 
@@ -57,5 +63,6 @@ int fo_parallel(fo_body *body, void *ctx, int threads) {
 
 const char *fo_openmp(void) { return "none"; }
 int fo_forked(void) { return 0; }
+void fo_stay_serial(void) {}
 
 #endif

@@ -5,6 +5,9 @@ cdef extern from "fastopt.h" nogil:
     int c_set_isa "fo_set_isa"(const char *name)
     const char *fo_openmp()
     int fo_forked()
+    void fo_stay_serial()
+    ctypedef void fo_body(void *ctx, int k, int n) noexcept
+    int fo_parallel(fo_body *body, void *ctx, int threads)
     ctypedef struct fo_rule:
         const char *name
         const char *states
@@ -43,6 +46,32 @@ def openmp():
 def forked():
     """Return whether this is the child of a process that had used threads."""
     return bool(fo_forked())
+
+
+def stay_serial():
+    """Use one thread from now on: this is a child of a process whose OpenMP others had used."""
+    fo_stay_serial()
+
+
+cdef void _mark(void *ctx, int k, int n) noexcept nogil:
+    (<int *> ctx)[k] = n
+
+
+def _parallel_probe(int threads):
+    """Return how many threads a parallel region gets when it asks for `threads`."""
+    cdef int team, k
+    cdef int *seen = <int *> calloc(max(threads, 1), sizeof(int))
+    if seen == NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            team = fo_parallel(_mark, seen, threads)
+        for k in range(team):
+            if seen[k] != team:
+                raise RuntimeError(f"thread {k} of {team} did not run")
+    finally:
+        free(seen)
+    return team
 
 
 def _declared(const char *text):
