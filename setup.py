@@ -114,7 +114,8 @@ class BuildExt(build_ext):
 
     def info_path(self):
         """Beside the module: in the build folder, or in the source tree when built in place."""
-        return os.path.join(os.path.dirname(self.get_ext_fullpath("fastopt._core")), "_buildinfo.py")
+        folder = os.path.dirname(self.get_ext_fullpath("fastopt._core"))
+        return os.path.join(folder, "_buildinfo.py")
 
     def get_outputs(self):
         return [*super().get_outputs(), self.info_path()]

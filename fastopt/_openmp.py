@@ -17,8 +17,8 @@ try:
     from fastopt._buildinfo import openmp
 except ImportError:
     raise ImportError(
-        "fastopt's compiled module is not here. In a source tree: `pip install -e .` or `make test`; "
-        "to use an installed fastopt, start Python in another folder"
+        "fastopt's compiled module is not here. In a source tree: `pip install -e .` or "
+        "`make test`; to use an installed fastopt, start Python in another folder"
     ) from None
 
 # A waiting thread spins about 0.1 ms, not GNU's 10 ms: long enough to keep alternating parallel
@@ -56,10 +56,10 @@ def _installed() -> list[str]:
 
 
 def share() -> str | None:
-    """Make one libgomp globally visible: one that is loaded, or torch's, or our own, or the system's.
+    """Make one libgomp globally visible: one already loaded, torch's, our own, or the system's.
 
-    Called once, before ``fastopt._core`` is loaded. ``FASTOPT_SHARE_OPENMP=0`` turns it off; so does
-    a build without GNU's OpenMP.
+    Called once, before ``fastopt._core`` is loaded. ``FASTOPT_SHARE_OPENMP=0`` turns it off, and so
+    does a build without GNU's OpenMP.
 
     Returns
     -------
