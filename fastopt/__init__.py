@@ -11,6 +11,19 @@ from fastopt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 __all__ = [
-    "SGD", "Adagrad", "Adam", "AdamW", "Arena", "Optimizer", "RMSprop", "StepInfo", "get_isa",
-    "get_num_threads", "isa_available", "schedules", "set_isa", "set_num_threads", "show_config",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Arena",
+    "Optimizer",
+    "RMSprop",
+    "StepInfo",
+    "get_isa",
+    "get_num_threads",
+    "isa_available",
+    "schedules",
+    "set_isa",
+    "set_num_threads",
+    "show_config",
 ]

@@ -1,12 +1,3 @@
-<<<<<<< HEAD
-"""How many threads."""
-
-import os
-
-
-def resolve(threads=None):
-    return len(os.sched_getaffinity(0)) if threads is None else threads
-=======
 """How many threads to use, and why."""
 
 from __future__ import annotations
@@ -258,4 +249,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
->>>>>>> cbddb2c (Build with a record of how, threads and OpenMP that live with others, a Makefile)
