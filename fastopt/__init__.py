@@ -1,6 +1,6 @@
 """fastopt: the optimizer core for CPUs."""
 
-from fastopt import _openmp  # noqa: F401  before _core: it decides which OpenMP that uses
+import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
 from fastopt import schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
 from fastopt.arena import Arena

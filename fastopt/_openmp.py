@@ -84,7 +84,7 @@ def share() -> str | None:
         for path in [*_installed(), "libgomp.so.1"]:
             try:
                 ctypes.CDLL(path, mode=os.RTLD_GLOBAL)
-                return path
+                return next((p for p in runtimes() if "libgomp" in os.path.basename(p)), path)
             except OSError:
                 continue
     finally:
