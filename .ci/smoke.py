@@ -1,4 +1,4 @@
-"""The shortest proof that an installed fastopt works: it says what it is, and takes a right step."""
+"""The shortest proof that an installed fastopt works: it says what it is and takes a step."""
 
 import sys
 from pathlib import Path
