@@ -55,7 +55,7 @@ sanitize: $(VENV)/.test $(VENV)/.wheel
 	@echo "==> build with ASan and UBSan, pytest"
 	@FASTOPT_SANITIZE=address,undefined $(BIN)/python setup.py -q build \
 	    --build-base build/sanitize --build-lib build/sanitize/lib
-	@PYTHONPATH=build/sanitize/lib PYTHONMALLOC=malloc \
+	@PYTHONPATH="$(CURDIR)/build/sanitize/lib" PYTHONMALLOC=malloc \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    $(BIN)/pytest $(ARGS)
