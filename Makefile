@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check -q
-APT    := sudo apt-get install -y gcc make python3-dev python3-venv
+APT    := Once: sudo apt-get install -y gcc make python3-dev python3-venv
 
 # What the compiled module is made from: a change rebuilds it.
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* fastopt/*.pyx fastopt/*.pxi)

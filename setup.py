@@ -99,7 +99,8 @@ class BuildExt(build_ext):
         for level, flags in levels.items():
             objects += compile_c(["kernels.c"], level, flags, [("FO_ISA", level)])
         ext.extra_objects = objects
-        ext.extra_compile_args = sanitize if msvc else ["-g0", "-fvisibility=hidden", *sanitize]
+        quiet = ["-g0", "-fvisibility=hidden", "-ffp-contract=off"]  # as above
+        ext.extra_compile_args = sanitize if msvc else quiet + sanitize
         ext.extra_link_args = link_openmp + sanitize
         super().build_extension(ext)
 
@@ -156,7 +157,7 @@ class BuildExt(build_ext):
     def compiler_version(self):
         if self.compiler.compiler_type == "msvc":
             return "MSVC"
-        command = [self.compiler.compiler_so[0], "--version"]
+        command = [*self.compiler.compiler_so, "--version"]
         return subprocess.run(command, capture_output=True, text=True).stdout.partition("\n")[0]
 
 
@@ -167,8 +168,4 @@ if __name__ == "__main__":
         extension.py_limited_api = True
         extension.define_macros = [("Py_LIMITED_API", "0x030B0000")]
         options = {"bdist_wheel": {"py_limited_api": "cp311"}}
-    setup(
-        cmdclass={"build_ext": BuildExt},
-        ext_modules=cythonize([extension]),
-        options=options,
-    )
+    setup(cmdclass={"build_ext": BuildExt}, ext_modules=cythonize([extension]), options=options)
