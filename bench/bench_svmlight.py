@@ -1,0 +1,84 @@
+"""MB/s of reading svmlight text into a CSR matrix, beside scikit-learn's load_svmlight_file.
+
+    python -m bench.bench_svmlight [--repeats 5] [--megabytes 60]
+
+Files: a9a and agaricus (found by FASTOPT_DATA, else ../shared/data; decompressed first), and one
+shaped like RCV1: 75 non-zeros a row, Zipf-like columns out of 47,236, values of 6 digits. Every
+file is read in float32 by all readers in turn, `repeats` times, from the page cache; MB are 10^6
+bytes of text. Medians; scikit-learn's reader is a single thread.
+"""
+
+import argparse
+import gzip
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+import numpy as np
+from sklearn.datasets import load_svmlight_file
+
+from fastopt.data import load_svmlight
+
+DATA = pathlib.Path(os.environ.get("FASTOPT_DATA", "../shared/data"))
+
+
+def write_rcv1_shaped(path, megabytes, digits=6):
+    """Write about so many MB: rows of 75 columns with one-based Zipf-like numbers."""
+    rng = np.random.default_rng(0)
+    with open(path, "w") as file:
+        while file.tell() < megabytes * 1e6:
+            columns = np.unique((47236 ** rng.random(100)).astype(int))
+            columns = np.union1d(columns, rng.integers(1, 47237, 60))
+            columns = np.sort(rng.permutation(columns)[:75])
+            values = rng.random(75) * 0.2
+            entries = " ".join(f"{c}:{v:.{digits}g}" for c, v in zip(columns, values, strict=True))
+            file.write(f"{rng.choice([-1, 1])} {entries}\n")
+
+
+def seconds(read):
+    start = time.perf_counter()
+    read()
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--megabytes", type=float, default=60)
+    parser.add_argument("--without-peers", action="store_true", help="leave scikit-learn out")
+    options = parser.parse_args()
+    readers = {f"fastopt, {n} thread{'s' * (n > 1)}": n for n in (1, 2)}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for name in ("a9a.svm", "agaricus.txt.train.svm"):
+            if (DATA / f"{name}.gz").exists():
+                paths.append(pathlib.Path(folder, name))
+                paths[-1].write_bytes(gzip.decompress((DATA / f"{name}.gz").read_bytes()))
+            else:
+                print(f"{name}.gz is not in {DATA}: left out")
+        for name, digits in (("rcv1-shaped", 6), ("rcv1-shaped, 17 digits", 17)):
+            paths.append(pathlib.Path(folder, name))
+            write_rcv1_shaped(paths[-1], options.megabytes, digits)
+        print(f"{'file':24}{'MB':>7}  " + "".join(f"{name:>20}" for name in readers), end="")
+        print(f"{'scikit-learn':>20}{'ratio, 1 thread':>18}")
+        for path in paths:
+            size = path.stat().st_size / 1e6
+            taken = {name: [] for name in readers}
+            peer = []
+            for _ in range(options.repeats):
+                for name, threads in readers.items():
+                    taken[name].append(seconds(lambda p=path, n=threads: load_svmlight(p, threads=n)))
+                if not options.without_peers:
+                    peer.append(seconds(lambda p=path: load_svmlight_file(p, dtype=np.float32)))
+            speeds = [size / statistics.median(times) for times in taken.values()]
+            print(f"{path.name:24}{size:7.1f}  " + "".join(f"{s:15.0f} MB/s" for s in speeds), end="")
+            if peer:
+                rate = size / statistics.median(peer)
+                print(f"{rate:15.1f} MB/s{speeds[0] / rate:17.1f}x", end="")
+            print()
+
+
+if __name__ == "__main__":
+    main()
