@@ -69,11 +69,15 @@ def main():
             peer = []
             for _ in range(options.repeats):
                 for name, threads in readers.items():
-                    taken[name].append(seconds(lambda p=path, n=threads: load_svmlight(p, threads=n)))
+                    taken[name].append(
+                        seconds(lambda p=path, n=threads: load_svmlight(p, threads=n))
+                    )
                 if not options.without_peers:
                     peer.append(seconds(lambda p=path: load_svmlight_file(p, dtype=np.float32)))
             speeds = [size / statistics.median(times) for times in taken.values()]
-            print(f"{path.name:24}{size:7.1f}  " + "".join(f"{s:15.0f} MB/s" for s in speeds), end="")
+            print(
+                f"{path.name:24}{size:7.1f}  " + "".join(f"{s:15.0f} MB/s" for s in speeds), end=""
+            )
             if peer:
                 rate = size / statistics.median(peer)
                 print(f"{rate:15.1f} MB/s{speeds[0] / rate:17.1f}x", end="")

@@ -49,32 +49,60 @@ static inline const char *fo_digits(const char *p, const char *limit, uint64_t *
 #ifdef __SIZEOF_INT128__
 __extension__ typedef unsigned __int128 fo_u128;
 
-/* (x + a fraction, if `more`) * 2^e, rounded to nearest, ties to even; x >= 2^64 or exact, and the
-   result normal. */
-static inline double fo_round128(fo_u128 x, int more, int e) {
-    const uint64_t high = (uint64_t)(x >> 64);
-    const int bits = high ? 128 - __builtin_clzll(high) : 64 - __builtin_clzll((uint64_t)x);
-    if (bits > 53) {
-        const int drop = bits - 53;
-        const fo_u128 half = (fo_u128)1 << (drop - 1), rest = x & (2 * half - 1);
-        x >>= drop;
-        e += drop;
-        x += rest > half || (rest == half && (more || (x & 1)));
-    }
-    const uint64_t scale_bits = (uint64_t)(e + 1023) << 52;
+/* (x + a fraction, if `more`) * 2^e to nearest; x >= 2^55 or exact, the result normal. The fraction
+   goes into the last bit, which is far below the rounding, and the conversion rounds. */
+static inline double fo_round64(uint64_t x, int more, int e) {
+    const uint64_t bits = (uint64_t)(e + 1024) << 52;
     double scale;
-    memcpy(&scale, &scale_bits, 8);
-    return (double)(uint64_t)x * scale;
+    memcpy(&scale, &bits, 8);
+    return (double)(int64_t)(x >> 1 | (x & 1) | (more != 0)) * scale;
 }
 
-/* m * 10^e for 0 < m and |e| <= 27, where 5^|e| fits a word: one exact product or division. */
+/* A power of five, shifted until its top bit is set, and floor((2^128 - 1) / that) - 2^64. */
+#define FO_SHIFTED(five) (UINT64_C(five) << __builtin_clzll(UINT64_C(five)))
+#define FO_FIVE(five)                                                                              \
+    { UINT64_C(five), FO_SHIFTED(five), (uint64_t)(~(fo_u128)0 / FO_SHIFTED(five)) }
+static const struct {
+    uint64_t power, shifted, inverse;
+} fo_five[28] = {
+    /* clang-format off */
+    FO_FIVE(1), FO_FIVE(5), FO_FIVE(25), FO_FIVE(125), FO_FIVE(625), FO_FIVE(3125), FO_FIVE(15625),
+    FO_FIVE(78125), FO_FIVE(390625), FO_FIVE(1953125), FO_FIVE(9765625), FO_FIVE(48828125),
+    FO_FIVE(244140625), FO_FIVE(1220703125), FO_FIVE(6103515625), FO_FIVE(30517578125),
+    FO_FIVE(152587890625), FO_FIVE(762939453125), FO_FIVE(3814697265625), FO_FIVE(19073486328125),
+    FO_FIVE(95367431640625), FO_FIVE(476837158203125), FO_FIVE(2384185791015625),
+    FO_FIVE(11920928955078125), FO_FIVE(59604644775390625), FO_FIVE(298023223876953125),
+    FO_FIVE(1490116119384765625), FO_FIVE(7450580596923828125),
+    /* clang-format on */
+};
+
+/* m * 10^e for 0 < m and |e| <= 27, where 5^|e| fits a word: an exact product, or a division of
+   two words by one with the inverse known beforehand (Moller and Granlund, Improved Division by
+   Invariant Integers, 2011, algorithm 4). */
 static inline double fo_decimal128(uint64_t m, int e) {
-    uint64_t five = 1;
-    for (int k = e < 0 ? -e : e; k > 0; k--) five *= 5;
-    if (e >= 0) return fo_round128((fo_u128)m * five, 0, e);
     const int shift = __builtin_clzll(m);
-    const fo_u128 dividend = (fo_u128)(m << shift) << 64, quotient = dividend / five;
-    return fo_round128(quotient, quotient * five != dividend, e - shift - 64);
+    m <<= shift;
+    if (e >= 0) {
+        const fo_u128 product = (fo_u128)m * fo_five[e].shifted;
+        return fo_round64((uint64_t)(product >> 64), (uint64_t)product != 0,
+                          e + 64 - shift - __builtin_clzll(fo_five[e].power));
+    }
+    const uint64_t d = fo_five[-e].shifted;
+    const int carry = m >= d;
+    m -= carry ? d : 0;
+    const fo_u128 estimate = (fo_u128)fo_five[-e].inverse * m + ((fo_u128)m << 64);
+    uint64_t quotient = (uint64_t)(estimate >> 64) + 1, rest = 0 - quotient * d;
+    if (rest > (uint64_t)estimate) {
+        quotient--;
+        rest += d;
+    }
+    if (rest >= d) {
+        quotient++;
+        rest -= d;
+    }
+    const int more = (carry && (quotient & 1)) || rest != 0;
+    return fo_round64(carry ? UINT64_C(1) << 63 | quotient >> 1 : quotient, more,
+                      e - 64 + carry - shift + __builtin_clzll(fo_five[-e].power));
 }
 #endif
 

@@ -61,7 +61,7 @@ class DataError(ValueError):
         super().__init__(file, line, byte, problem)
         self.file, self.line, self.byte, self.problem = file, line, byte, problem
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: D105
         return f"{self.file}:{self.line}: byte {self.byte}: {self.problem}"
 
 
@@ -198,7 +198,7 @@ class _Builder:
         kind, lines, line, at = place
         token = re.match(rb"[^ \t\r\n#]{0,40}", bytes(text[at : at + 40]))[0]
         found = repr(token or bytes(text[at : at + 1]))[1:]
-        if bytes(text[at : at + 2]) in (b"\r\n", b"\n"):
+        if bytes(text[at : at + 2]).lstrip(b"\r").startswith(b"\n"):
             found = "the end of the line"
         if kind == _RANGE:
             limit = "n_features" if self.n_features else "index_dtype"
