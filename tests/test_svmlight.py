@@ -1,4 +1,4 @@
-"""The svmlight reader: same numbers as Python and scikit-learn, and the right line when it fails."""
+"""The svmlight reader: the numbers of Python and scikit-learn, and the right line on failure."""
 
 import gzip
 import io
@@ -170,8 +170,8 @@ def test_hard_numbers_are_rounded_as_python_does():
     rng = random.Random(0)
     texts = ["4.9e-324", "2.4703282292062327e-324", "2.4703282292062328e-324", "1e-400", "-0.0",
              "1.7976931348623157e308", "9007199254740993", "9007199254740993." + "0" * 900 + "1",
-             "0" * 1000 + "1", "0." + "0" * 400 + "1e390", "1" + "0" * 400 + "e-390", "0e99999999999",
-             "0.1e-99999999999999999999", "2.2250738585072011e-308", "18446744073709551615e-27",
+             "0" * 1000 + "1", "0." + "0" * 400 + "1e390", "1" + "0" * 400 + "e-390", "0e999999999",
+             "0.1e-99999999999999999", "2.2250738585072011e-308", "18446744073709551615e-27",
              "1.17549430e-38", "16777217", "16777219", "7.038531e-26"]  # fmt: skip
     for power in range(-45, 46):  # halfway between two neighbours, and one digit to either side
         odd = 2 * (rng.getrandbits(52) | 1 << 52) + 1
@@ -262,7 +262,7 @@ MALFORMED = [
     (b"1 3:1 3:1\n", {}, 1, 7, "found '3:1', expected an index greater than the one before"),
     (b"1 0:1\n", {"zero_based": False}, 1, 3, "an index of at least 1, because zero_based=False"),
     (b"1 4:1\n", {"n_features": 3}, 1, 3, "an index of at most 3, because n_features=3"),
-    (b"1 3:1\n", {"n_features": 3, "zero_based": True}, 1, 3, "at most 2, because n_features=3 and"),
+    (b"1 3:1\n", {"n_features": 3, "zero_based": True}, 1, 3, "at most 2, because n_features=3"),
     (b"1 3:1\n1\n2 0:1\n", {"n_features": 3}, 1, 3, "at most 2, because n_features=3 and"),
     (b"1 3:1\n1 0:1 x\n", {"n_features": 3}, 1, 3, "at most 2, because n_features=3 and"),
     (b"1 3:1\nx\n1 0:1\n", {"n_features": 3}, 2, 1, "found 'x'"),
@@ -278,8 +278,8 @@ MALFORMED = [
     (b"1 1:1\0 2:1\n", {}, 1, 6, r"found '\x00', expected text"),
     (b"1 1:1 \0 2:1\n", {}, 1, 7, r"found '\x00', expected text"),
     (b"1 1:1 # a\0\n", {}, 1, 10, r"found '\x00', expected text"),
-    (b"1 1:1\r2 1:1\r", {}, 1, 6, r"found '\\r', expected text, with carriage returns only before"),
-    (b"# c\r1 1:1\r", {}, 1, 4, r"found '\\r', expected text"),
+    (b"1 1:1\r2 1:1\r", {}, 1, 6, r"found '\r', expected text, with carriage returns only before"),
+    (b"# c\r1 1:1\r", {}, 1, 4, r"found '\r', expected text"),
     (b"1 1:1\x0b2:1\n", {}, 1, 6, r"found '\x0b"),
     (b"\x1f\x8b1 1:1\n", {}, 1, 1, "damaged gzip data"),
 ]  # fmt: skip
@@ -434,7 +434,7 @@ def test_progress_reaches_the_size_of_the_file(tmp_path):
         path = tmp_path / name
         path.write_bytes(content)
         calls = []
-        load_svmlight(path, threads=2, on_progress=lambda *call: calls.append(call))
+        load_svmlight(path, threads=2, on_progress=lambda *call, to=calls: to.append(call))
         done = [call[0] for call in calls]
         assert done == sorted(done) and calls[-1] == (len(content), len(content))
 
