@@ -2,6 +2,7 @@
 #ifndef FASTOPT_DECIMAL_H
 #define FASTOPT_DECIMAL_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -174,7 +175,8 @@ static inline const char *fo_decimal(const char *p, const char *limit, double *v
     double v;
     if (n_digits > 19) /* m may have wrapped around */
         v = fo_decimal_slow(first, last, written);
-    else if (m <= UINT64_C(1) << 53 && -22 <= e && e <= 22) /* two exact numbers, one rounding */
+    else if (FLT_EVAL_METHOD == 0 && m <= UINT64_C(1) << 53 && -22 <= e && e <= 22)
+        /* two exact numbers, one rounding */
         v = e < 0 ? (double)(int64_t)m / power[-e] : (double)(int64_t)m * power[e];
     else if (m == 0)
         v = 0.0;

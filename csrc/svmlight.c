@@ -3,7 +3,6 @@
    (comments, blank lines, qid), the output is moved down while it is still in cache. */
 #include "svmlight.h"
 
-#include <float.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -20,12 +19,11 @@ typedef struct {
     _Atomic int64_t next, last; /* chunk to take; no chunk behind `last` matters: it has an error */
 } slice;
 
-static slice new_slice(fo_svmlight *job) {
-    slice s = {.job = job};
-    timespec_get(&s.start, TIME_UTC);
-    atomic_init(&s.next, job->first);
-    atomic_init(&s.last, job->n_chunks - 1);
-    return s;
+static void begin_slice(slice *s, fo_svmlight *job) {
+    s->job = job;
+    timespec_get(&s->start, TIME_UTC);
+    atomic_init(&s->next, job->first);
+    atomic_init(&s->last, job->n_chunks - 1);
 }
 
 static int time_is_up(const slice *s) {
@@ -86,7 +84,8 @@ static void count_body(void *ctx, int k, int n) {
 }
 
 int fo_svmlight_count(fo_svmlight *job) {
-    slice s = new_slice(job);
+    slice s;
+    begin_slice(&s, job);
     fo_parallel(count_body, &s, job->threads);
     while (job->first < job->n_chunks && job->chunks[job->first].done) job->first++;
     if (job->first < job->n_chunks) return 1;
@@ -329,7 +328,8 @@ static fo_svm_place place(const fo_svmlight *job, const fo_svm_chunk *c, int err
 
 int fo_svmlight_parse(fo_svmlight *job) {
     if (job->first == 0) job->rows = job->entries = 0;
-    slice s = new_slice(job);
+    slice s;
+    begin_slice(&s, job);
     fo_parallel(parse_body, &s, job->threads);
     for (; job->first < job->n_chunks && job->chunks[job->first].done; job->first++) {
         const fo_svm_chunk *c = &job->chunks[job->first];

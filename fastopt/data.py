@@ -322,16 +322,13 @@ class _Source:
 
     def __init__(self, source, on_progress):
         self.owned = not hasattr(source, "read")
-        self.file = open(source, "rb") if self.owned else source
         self.name = os.fsdecode(source) if self.owned else str(getattr(source, "name", "<stream>"))
         self.on_progress = on_progress
         self.done, self.size = 0, None
-        try:
+        self.file = open(source, "rb") if self.owned else source
+        if self.owned:
             status = os.fstat(self.file.fileno())
-        except (AttributeError, OSError):
-            status = None
-        if status and stat.S_ISREG(status.st_mode):
-            self.size = status.st_size - (0 if self.owned else self.file.tell())
+            self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def __enter__(self) -> _Source:
         return self
@@ -369,7 +366,7 @@ class _Source:
 
     def read(self, builder: _Builder) -> None:
         """Add the whole text to the builder."""
-        if not (self.owned and self.size) or self.file.peek(2)[:2] == b"\x1f\x8b":
+        if not self.size or self.file.peek(2)[:2] == b"\x1f\x8b":
             builder.spare = 1 / 8
             for _ in self.stream(builder):
                 pass

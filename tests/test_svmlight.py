@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastopt import data as data_module
+from fastopt._core import svmlight_parse
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 
 DATA = pathlib.Path(
@@ -326,8 +327,28 @@ def test_wrong_sources(tmp_path):
         load_svmlight(tmp_path / "none.svm")
     with pytest.raises(IsADirectoryError):
         load_svmlight(tmp_path)
+    with pytest.raises(TypeError, match="not int"):
+        load_svmlight(3)
     with pytest.raises(TypeError, match="binary mode"):
         load_svmlight(io.StringIO("1 1:1\n"))
+
+
+@pytest.mark.parametrize("now", [b"1 1:1 2:2 3:3\n", b"1\n1\n1\n1\n1 1:1\n", b"1 1:1 2:2 3:3 "])
+def test_text_that_changes_meanwhile_writes_nothing_outside(now):
+    text = bytearray(b"1 1:1".ljust(len(now) - 1) + b"\n")
+    whole = [np.full(9, 7, t) for t in ("float32", "int32", "int64", "float64")]
+
+    def allocate(rows, entries):
+        text[:] = now
+        assert rows == entries == 1
+        return [array[:1] for array in whole]
+
+    *_, error, _ = svmlight_parse(
+        text, allocate, lambda done: None, threads=1, chunk_bytes=99, zero_based=0, want_qid=False,
+        n_features=9, entry0=0,
+    )  # fmt: skip
+    assert error is not None
+    assert all((array[1:] == 7).all() for array in whole)
 
 
 # ---- gzip and streams
