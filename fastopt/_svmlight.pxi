@@ -41,9 +41,9 @@ def svmlight_parse(text, allocate, progress, *, int threads, int64_t chunk_bytes
 
     These are data, indices, row ends, labels and qid (or None), with room for so many rows and
     entries, which are upper bounds. Calls `progress(bytes)` some 30 times a second. Returns lines,
-    rows, entries, largest index (-1 if none), whether an index 0 occurred, and two places or None, each
-    (error, lines before, offset of the line, offset): the first error, and the first index that is
-    out of range if the file is zero-based where `zero_based` is -1 (see svmlight.h).
+    rows, entries, largest index (-1 if none), whether an index 0 occurred, and two places or None,
+    each (error, lines before, offset of the line, offset): the first error, and the first index
+    that is out of range if the file is zero-based where `zero_based` is -1 (see svmlight.h).
     """
     cdef fo_svmlight job
     cdef Py_buffer source

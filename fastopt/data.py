@@ -164,9 +164,11 @@ class _Builder:
         ):
             array = self.arrays[k]
             need = start + (more if k < 4 or self.query_id else 0)
+            if need <= len(array):
+                continue
             if start == 0:  # not resize, which writes zeros
-                self.arrays[k] = np.empty(max(need, len(array)), array.dtype)
-            elif need > len(array):
+                self.arrays[k] = np.empty(need, array.dtype)
+            else:
                 array.resize(max(need, int(len(array) * (1 + self.spare))), refcheck=False)
         return [array[start:] for array, start in zip(self.arrays, starts, strict=True)]
 
@@ -178,7 +180,7 @@ class _Builder:
             entry0=self.entries,
         )  # fmt: skip
         if error and error[0] == _RANGE and self.may_widen and self.arrays[1].dtype == np.int32:
-            self.arrays[1] = self.arrays[1].astype("int64")
+            self.arrays[1] = self.arrays[1][: self.entries].astype("int64")
             self.add(text, progress)
             return
         self.zero |= zero
@@ -351,6 +353,7 @@ class _Source:
 
     def stream(self, builder: _Builder) -> Iterator[None]:
         """Add the text, plain or gzip, to the builder, a block at a time."""
+        builder.spare = 1 / 8  # the end is not known
         pieces = self.pieces()
         first = next(pieces, b"")
         if len(first) == 1:
@@ -367,7 +370,6 @@ class _Source:
     def read(self, builder: _Builder) -> None:
         """Add the whole text to the builder."""
         if not self.size or self.file.peek(2)[:2] == b"\x1f\x8b":
-            builder.spare = 1 / 8
             for _ in self.stream(builder):
                 pass
             return
