@@ -14,11 +14,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from fastopt._core import svmlight_parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastopt import data as data_module
-from fastopt._core import svmlight_parse
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 
 DATA = pathlib.Path(
