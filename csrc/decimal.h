@@ -1,4 +1,4 @@
-/* Decimal text to the nearest double, without locale, table of powers of five or allocation. */
+/* Decimal text to the nearest double, whatever the locale, without allocation. */
 #ifndef FASTOPT_DECIMAL_H
 #define FASTOPT_DECIMAL_H
 
@@ -101,8 +101,8 @@ static inline double fo_decimal128(uint64_t m, int e) {
         quotient++;
         rest -= d;
     }
-    const int more = (carry && (quotient & 1)) || rest != 0;
-    return fo_round64(carry ? UINT64_C(1) << 63 | quotient >> 1 : quotient, more,
+    /* The bit that is shifted out matters only if the division is exact, and then it is 0. */
+    return fo_round64(carry ? UINT64_C(1) << 63 | quotient >> 1 : quotient, rest != 0,
                       e - 64 + carry - shift + __builtin_clzll(fo_five[-e].power));
 }
 #endif
