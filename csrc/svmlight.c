@@ -243,7 +243,7 @@ static void parse_chunk(const fo_svmlight *job, fo_svm_chunk *c, const char *sto
             int64_t index;
             const char *colon = integer(p, limit, &index);
             if (*colon != ':') return fail(c, FO_SVM_FEATURE, p);
-            c->zero |= index == 0;
+            if (index == 0) c->zero = 1; /* no store otherwise: other threads' chunks are near */
             if (index < least) return fail(c, FO_SVM_ZERO, p);
             if (index > unquestioned) {
                 if (job->zero_based != -1 || index > job->n_features)
@@ -286,7 +286,7 @@ static void parse_body(void *ctx, int k, int n) {
         fo_svm_chunk *c = &s->job->chunks[i];
         while (!c->done) {
             if (time_is_up(s)) return;
-            parse_chunk(s->job, c, c->p + STRIDE);
+            parse_chunk(s->job, c, c->end - c->p > STRIDE ? c->p + STRIDE : c->end);
         }
         if (c->error) {
             int64_t last = atomic_load(&s->last);

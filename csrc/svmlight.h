@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* What was wrong at the first malformed place. The order is that of `EXPECTED` in data.py. */
+/* What was wrong at the first malformed place. The order is that of `_EXPECTED` in data.py. */
 enum {
     FO_SVM_FINE,
     FO_SVM_LABEL,

@@ -9,6 +9,7 @@ import pickle
 import random
 import signal
 import sys
+import threading
 import time
 import tracemalloc
 
@@ -410,12 +411,10 @@ def test_damaged_gzip_is_an_error_after_the_lines_before_it(tmp_path):
 def test_named_pipe(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    if os.fork() == 0:
-        with open(path, "wb") as file:
-            file.write(b"1 1:1\n2 2:1\n")
-        os._exit(0)
+    writer = threading.Thread(target=path.write_bytes, args=(b"1 1:1\n2 2:1\n",))
+    writer.start()
     X, y = load_svmlight(path)
-    os.wait()
+    writer.join()
     assert y.tolist() == [1, 2]
 
 
