@@ -13,12 +13,16 @@ import fastopt
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_report_header():
-    """Say which fastopt is tested; with FASTOPT_TEST_INSTALLED=1 refuse the source tree's."""
+def pytest_configure():
+    """With FASTOPT_TEST_INSTALLED=1 refuse to test the source tree."""
     where = Path(fastopt.__file__).resolve()
     if os.environ.get("FASTOPT_TEST_INSTALLED") == "1" and (ROOT / "fastopt") in where.parents:
         raise pytest.UsageError(f"an installed fastopt should be tested, but this is {where}")
-    return f"fastopt {fastopt.__version__} from {where}, {fastopt.get_isa()}"
+
+
+def pytest_report_header():
+    """Say which fastopt is tested."""
+    return f"fastopt {fastopt.__version__} from {fastopt.__file__}, {fastopt.get_isa()}"
 
 
 @pytest.fixture(scope="session")

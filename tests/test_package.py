@@ -1,7 +1,9 @@
 """What is installed, what it says about itself, and what the environment can force."""
 
 import importlib.metadata
+import platform
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,6 +75,23 @@ def test_unknown_isa_in_the_environment_is_a_warning(run_python):
     text = run_python("import fastopt; print(fastopt.get_isa())", FASTOPT_ISA="sse9")
     assert "FASTOPT_ISA='sse9' is ignored" in text and "base" in text
     assert fastopt.isa_available()[0] in text
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not shutil.which("qemu-x86_64"),
+    reason="needs an x86-64 machine and qemu-x86_64",
+)
+@pytest.mark.skipif(bool(_buildinfo.sanitize), reason="sanitizers do not run in qemu")
+@pytest.mark.parametrize(("cpu", "isa"), [("SandyBridge", "base"), ("Haswell", "avx2")])
+def test_older_processors_get_what_they_can_run(run_python, cpu, isa):
+    code = """
+        import numpy as np, fastopt
+        w = np.ones(1001, np.float32)
+        fastopt.SGD(w, lr=0.5).step(np.full_like(w, 0.5))
+        assert (w == 0.75).all()
+        print("runs", fastopt.get_isa())
+    """
+    assert f"runs {isa}\n" in run_python(code, prefix=["qemu-x86_64", "-cpu", cpu])
 
 
 def test_isa_can_be_forced_by_a_call():
