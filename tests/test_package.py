@@ -15,7 +15,10 @@ from fastopt.config import config
 
 
 def test_version_is_the_installed_one():
-    assert fastopt.__version__ == importlib.metadata.version("fastopt")
+    try:
+        assert fastopt.__version__ == importlib.metadata.version("fastopt")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("built in place, not installed")
     assert re.fullmatch(r"\d+\.\d+\.\d+([a-z.].*)?", fastopt.__version__)
 
 
