@@ -154,7 +154,9 @@ def get_num_threads() -> int:
 
 
 def _runnable(number: int) -> int:
-    return 1 if number == 1 or not _HAS_THREADS or warn_if_forked() else number
+    if number > 1 and (not _HAS_THREADS or (_forked and warn_if_forked())):
+        return 1
+    return number
 
 
 def set_num_threads(n: int | None) -> None:
@@ -186,16 +188,19 @@ def set_num_threads(n: int | None) -> None:
 
 
 def _checked(threads: int, name: str) -> int:
-    message = f"{name} must be an integer from 1 to {MAX_THREADS} or None, got {threads!r}"
-    if isinstance(threads, bool):
-        raise TypeError(message)
     try:
         number = operator.index(threads)
     except TypeError:
-        raise TypeError(message) from None
+        raise TypeError(_message(threads, name)) from None
+    if isinstance(threads, bool):
+        raise TypeError(_message(threads, name))
     if not 1 <= number <= MAX_THREADS:
-        raise ValueError(message)
+        raise ValueError(_message(threads, name))
     return number
+
+
+def _message(threads: object, name: str) -> str:
+    return f"{name} must be an integer from 1 to {MAX_THREADS} or None, got {threads!r}"
 
 
 def resolve(threads: int | None = None, name: str = "threads") -> int:

@@ -35,7 +35,7 @@ def test_resolve_names_argument_and_values(wrong):
         fastopt.set_num_threads(wrong)
 
 
-@pytest.mark.parametrize("wrong", [True, False, 2.0, "2", [2], np.float32(1)])
+@pytest.mark.parametrize("wrong", [True, False, 2.0, "2", [2], np.float32(1), np.ones(2, int)])
 def test_resolve_refuses_types(wrong):
     with pytest.raises(TypeError, match="threads must be an integer"):
         threads.resolve(wrong)
