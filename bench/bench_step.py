@@ -11,12 +11,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import numpy as np
 
 import fastopt
 from bench.harness import Limit, record, show, take_turns
+
+try:
+    import torch
+except ImportError:
+    torch = None
+    print("torch is not installed: its rows are missing (a CPU build does: pip install torch)")
 
 Shapes = list[tuple[int, ...]]
 
@@ -47,6 +54,7 @@ MODELS: dict[str, Shapes] = {"one tiny": [(3,)], "ResNet-50": resnet50(), "GPT-2
 OPTIONS: dict[str, dict[str, Any]] = {
     "SGD": {}, "SGD momentum": {"momentum": 0.9}, "Adagrad": {}, "RMSprop": {}, "Adam": {},
     "AdamW": {}}
+MODES = "default", "foreach", "fused"
 FUSED = {"SGD", "SGD momentum", "Adagrad", "Adam", "AdamW"}
 
 
@@ -62,8 +70,6 @@ def ours(name: str, shapes: Shapes, threads: int) -> Callable[[], Any]:
 
 def theirs(name: str, shapes: Shapes, mode: str) -> Callable[[], Any]:
     """Return torch's step in one of its modes."""
-    import torch
-
     params = [torch.nn.Parameter(torch.randn(s)) for s in shapes]
     for p in params:
         p.grad = torch.randn(p.shape)
@@ -74,9 +80,8 @@ def theirs(name: str, shapes: Shapes, mode: str) -> Callable[[], Any]:
 
 def measure(name: str, model: str, threads: int, seconds: float, limit: Limit) -> dict[str, Any]:
     """Return one row: microseconds of each contender, and ratios."""
-    import torch
-
-    torch.set_num_threads(threads)
+    if torch:
+        torch.set_num_threads(threads)
     shapes = MODELS[model]
     size = sum(int(np.prod(s)) for s in shapes)
     contenders = {"fastopt": ours(name, shapes, threads)}
@@ -85,18 +90,18 @@ def measure(name: str, model: str, threads: int, seconds: float, limit: Limit) -
         states = 2 if "Adam" in name else 0 if name == "SGD" else 1
         w, g, *more = (np.ones(size, np.float32) for _ in range(2 + states))
         contenders["limit"] = limit(w, g, more, threads)
-    for mode in "default", "foreach", "fused":
+    for mode in MODES if torch else ():
         if mode != "fused" or name in FUSED:
             contenders[mode] = theirs(name, shapes, mode)
     times = {k: t[0] * 1e6 for k, t in take_turns(contenders, seconds).items()}
-    best = min(t for k, t in times.items() if k in ("default", "foreach", "fused"))
+    best = min((t for k, t in times.items() if k in MODES), default=nan)
     row: dict[str, Any] = {"model": model, "optimizer": name, "threads": threads}
     for k in "fastopt", "flat", "limit", "default", "foreach", "fused":
-        row[f"{k} us"] = times.get(k, float("nan"))
-    row["/limit"] = times["fastopt"] / times.get("limit", float("nan"))
-    row["/flat"] = times["fastopt"] / times.get("flat", float("nan"))
+        row[f"{k} us"] = times.get(k, nan)
+    row["/limit"] = times["fastopt"] / times.get("limit", nan)
+    row["/flat"] = times["fastopt"] / times.get("flat", nan)
     row["torch best/ours"] = best / times["fastopt"]
-    row["torch default/ours"] = times["default"] / times["fastopt"]
+    row["torch default/ours"] = times.get("default", nan) / times["fastopt"]
     return row
 
 
