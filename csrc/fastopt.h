@@ -35,12 +35,15 @@ typedef struct {
 typedef double fo_reduce(ptrdiff_t n, double scale, const void *x, const void *y);
 enum { FO_SUM, FO_DOT, FO_SUMSQ, FO_ABSMAX, FO_REDUCTIONS };
 
+typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
+
 /* Everything that is compiled once per instruction set. */
 typedef struct {
     const char *isa;
     int n_rules;
     const fo_rule *rules;
     fo_reduce *reduce[FO_REDUCTIONS][FO_DTYPES];
+    const fo_sparse_kernels *sparse;
 } fo_kernels;
 
 /* dispatch.c: the instruction set in use; fo_set_isa returns 0 if `name` cannot run here. */

@@ -1,6 +1,7 @@
 /* All vectorized loops, compiled once per instruction set with that set's flags (see setup.py):
    FO_ISA is base, avx2 or avx512. Everything is static except one table, so the linker can never
    hand an AVX-512 copy of a function to a caller that runs on an older CPU. */
+#include <float.h>
 #include <math.h>
 #include <tgmath.h>
 
@@ -9,6 +10,7 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
+#include "hogwild.h"
 #include "rule.h"
 
 #include "dtypes.inc"
@@ -21,6 +23,37 @@
      {{rule##_sparse_i32_f32, rule##_sparse_i64_f32},                                              \
       {rule##_sparse_i32_f64, rule##_sparse_i64_f64}}},
 
+#define TRAIN_ENTRY(loss)                                                                          \
+    {{train_##loss##_i32_f32, train_##loss##_i64_f32},                                             \
+     {train_##loss##_i32_f64, train_##loss##_i64_f64}},
+#define VALUE_ENTRY(loss) loss##_value_f64,
+
+static int within_i32(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
+    const uint32_t *at = (const uint32_t *)indices; /* a negative index is a huge one */
+    uint32_t largest = 0;
+    for (ptrdiff_t k = 0; k < n; k++) largest = MAX(largest, at[k]);
+    return n == 0 || (largest <= INT32_MAX && (ptrdiff_t)largest < columns);
+}
+
+static int within_i64(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
+    const uint64_t *at = (const uint64_t *)indices;
+    uint64_t largest = 0;
+    for (ptrdiff_t k = 0; k < n; k++) largest = MAX(largest, at[k]);
+    return n == 0 || largest < (uint64_t)columns;
+}
+
+static const fo_sparse_kernels sparse = {
+    .train = {LOSSES(TRAIN_ENTRY)},
+    .value = {LOSSES(VALUE_ENTRY)},
+    .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
+    .curvature = {{curvature_i32_f32, curvature_i64_f32}, {curvature_i32_f64, curvature_i64_f64}},
+    .merge = {merge_f32, merge_f64},
+    .observe = {observe_f32, observe_f64},
+    .scale = {scale_f32, scale_f64},
+    .finite = {finite_f32, finite_f64},
+    .within = {within_i32, within_i64},
+};
+
 static const fo_rule rules[] = {RULES(RULE_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
@@ -31,4 +64,5 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                {reduce_dot_f32, reduce_dot_f64},
                {reduce_sumsq_f32, reduce_sumsq_f64},
                {reduce_absmax_f32, reduce_absmax_f64}},
+    .sparse = &sparse,
 };

@@ -7,6 +7,7 @@ from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fastopt.runner import HogwildResult, hogwild
 from fastopt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -16,14 +17,26 @@ __all__ = [
     "Adam",
     "AdamW",
     "Arena",
+    "HogwildResult",
     "Optimizer",
     "RMSprop",
+    "SGDClassifier",
     "StepInfo",
     "get_isa",
     "get_num_threads",
+    "hogwild",
     "isa_available",
     "schedules",
     "set_isa",
     "set_num_threads",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs an extra when it is first asked for."""
+    if name == "SGDClassifier":
+        from fastopt.estimators import SGDClassifier
+
+        return SGDClassifier
+    raise AttributeError(f"module 'fastopt' has no attribute {name!r}")

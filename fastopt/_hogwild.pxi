@@ -1,1 +1,307 @@
-# The lock-free sparse runner.
+# The lock-free sparse runner: rows checked and held once, then trained in slices.
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "hogwild.h" nogil:
+    enum:
+        FO_I32
+        FO_I64
+        FO_ROWS
+        FO_BAD_POINTERS
+        FO_BAD_INDEX
+    ctypedef struct fo_samples:
+        int dtype
+        int index_type
+        int pointer_type
+        Py_ssize_t rows
+        Py_ssize_t columns
+        const void *data
+        const void *indices
+        const void *indptr
+        const void *y
+        const int64_t *codes
+        int64_t positive
+        const void *weights
+    ctypedef struct fo_walk:
+        double scale
+        double intercept
+        bint fit_intercept
+    ctypedef struct fo_worker:
+        fo_walk walk
+        void *v
+        void *base
+        double base_intercept
+        Py_ssize_t rows
+        Py_ssize_t nonzeros
+    ctypedef struct fo_hogwild:
+        fo_samples samples
+        int loss
+        int mode
+        int schedule
+        int shuffle
+        int workers
+        double l2
+        double step
+        double decay
+        uint64_t seed
+        Py_ssize_t merge_rows
+        void *w
+        double intercept
+        const void *h
+        double h_intercept
+        void *average
+        double average_intercept
+        double snapshots
+        fo_worker *worker
+        int diverged
+    Py_ssize_t fo_hogwild_blocks(Py_ssize_t rows)
+    void fo_hogwild_slice(fo_hogwild *run, Py_ssize_t start, Py_ssize_t stop, int threads)
+    void fo_hogwild_settle(fo_hogwild *run)
+    int fo_samples_check(const fo_samples *s, Py_ssize_t length, double *partials,
+                         Py_ssize_t *where, int threads)
+    double fo_samples_loss(const fo_samples *s, int loss, const void *w, double intercept,
+                           double *partials, int threads)
+    Py_ssize_t fo_samples_partials(const fo_samples *s)
+    void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
+                            int threads)
+    double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, void *h)
+
+LOSSES = ("hinge", "logistic", "squared")
+MODES = ("serial", "copies", "shared")
+SCHEDULES = ("inverse_time", "constant", "epoch_decay")
+
+
+cdef int index_type_of(Py_buffer *view) noexcept:
+    """FO_I32, FO_I64, or -1: anything else, byte-swapped and unsigned numbers included."""
+    cdef const char *text = view.format
+    if text == NULL:
+        return -1
+    if text[0] in (b"@", b"=", NATIVE_ORDER):
+        text += 1
+    if text[0] in (b"i", b"l", b"q", b"n") and text[1] == 0:
+        return FO_I32 if view.itemsize == 4 else FO_I64 if view.itemsize == 8 else -1
+    return -1
+
+
+@cython.final
+cdef class Buffers:
+    """One-dimensional contiguous buffers, held until this object goes."""
+
+    cdef Py_buffer view[6]
+    cdef int count
+
+    cdef Py_buffer *take(self, name, source, bint writable=False) except NULL:
+        cdef Py_buffer *view = &self.view[self.count]
+        flags = PyBUF_FORMAT | PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0)
+        PyObject_GetBuffer(source, view, flags)
+        self.count += 1
+        if view.ndim != 1 or not PyBuffer_IsContiguous(view, b"C"):
+            raise ValueError(f"{name} must be a contiguous array of one dimension")
+        return view
+
+    def __dealloc__(self):
+        for k in range(self.count):
+            PyBuffer_Release(&self.view[k])
+
+
+@cython.final
+cdef class Samples:
+    """Rows in CSR form, checked, held in place, and with targets once `target` was called."""
+
+    cdef fo_samples s
+    cdef Buffers held, held_targets
+    cdef readonly Py_ssize_t rows, columns, nonzeros
+
+    def __cinit__(self, data, indices, indptr, shape, int threads):
+        cdef Py_ssize_t where = 0
+        cdef int problem
+        cdef Py_buffer *view
+        self.held = Buffers()
+        view = self.held.take("X.data", data)
+        self.s.dtype = dtype_of(view)
+        self.s.data = view.buf
+        cdef Py_ssize_t length = view.shape[0]
+        if self.s.dtype < 0:
+            raise TypeError("X.data must be float32 or float64, in native byte order")
+        view = self.held.take("X.indices", indices)
+        self.s.index_type = index_type_of(view)
+        self.s.indices = view.buf
+        if view.shape[0] < length:
+            length = view.shape[0]
+        if self.s.index_type < 0:
+            raise TypeError("X.indices must be int32 or int64, in native byte order")
+        view = self.held.take("X.indptr", indptr)
+        self.s.pointer_type = index_type_of(view)
+        self.s.indptr = view.buf
+        if self.s.pointer_type < 0:
+            raise TypeError("X.indptr must be int32 or int64, in native byte order")
+        self.rows, self.columns = self.s.rows, self.s.columns = shape
+        if self.rows < 1 or self.columns < 1:
+            raise ValueError(f"X must have at least one row and one column, got shape {shape}")
+        if view.shape[0] != self.rows + 1:
+            raise ValueError(f"X.indptr must have {self.rows} + 1 numbers, got {view.shape[0]}")
+        cdef double *partials = scratch(&self.s)
+        with nogil:
+            problem = fo_samples_check(&self.s, length, partials, &where, threads)
+        free(partials)
+        if problem == FO_BAD_POINTERS:
+            raise ValueError(f"X.indptr must start at 0, never decrease and end at or before "
+                             f"{length}, the size of X.data and X.indices; it does not at row {where}")
+        if problem == FO_BAD_INDEX:
+            raise ValueError(f"X.indices must lie in 0..{self.columns - 1}; row {where} has others")
+        if problem:
+            raise ValueError(f"X.data must be finite: row {where} has NaN or infinity")
+        self.nonzeros = <Py_ssize_t>(<int32_t *>self.s.indptr)[self.rows] \
+            if self.s.pointer_type == FO_I32 else <Py_ssize_t>(<int64_t *>self.s.indptr)[self.rows]
+
+    def target(self, y, codes, int64_t positive, weights):
+        """Set y and weights (X's dtype; weights of mean 1) or codes (int64), each of X's rows."""
+        cdef Buffers targets = Buffers()
+        self.s.y = self.s.weights = NULL
+        self.s.codes = NULL
+        if y is not None:
+            self.s.y = self.column(targets, "y", y, self.s.dtype)
+        if codes is not None:
+            self.s.codes = <const int64_t *>self.column(targets, "codes", codes, -1)
+        if weights is not None:
+            self.s.weights = self.column(targets, "sample_weight", weights, self.s.dtype)
+        self.s.positive = positive
+        self.held_targets = targets
+
+    cdef const void *column(self, Buffers targets, name, source, int dtype) except NULL:
+        cdef Py_buffer *view = targets.take(name, source)
+        if dtype >= 0 and dtype_of(view) != dtype or dtype < 0 and index_type_of(view) != FO_I64:
+            raise TypeError(f"{name} has the wrong dtype")
+        if view.shape[0] != self.rows:
+            raise ValueError(f"{name} must have {self.rows} numbers, one per row of X, "
+                             f"got {view.shape[0]}")
+        return view.buf
+
+    cdef const void *weights_of_model(self, Buffers buffers, name, w, bint writable) except NULL:
+        cdef Py_buffer *view = buffers.take(name, w, writable)
+        if dtype_of(view) != self.s.dtype or view.shape[0] < self.columns:
+            raise ValueError(f"{name} must have X's dtype and {self.columns} numbers")
+        return view.buf
+
+    def loss(self, int loss, w, double intercept, int threads):
+        """Return the sum of weight * loss over all rows."""
+        if self.s.y == NULL and self.s.codes == NULL:
+            raise ValueError("y is not set")
+        cdef Buffers buffers = Buffers()
+        cdef const void *model = self.weights_of_model(buffers, "w", w, False)
+        cdef double *partials = scratch(&self.s)
+        cdef double total
+        with nogil:
+            total = fo_samples_loss(&self.s, loss, model, intercept, partials, threads)
+        free(partials)
+        return total
+
+    def margins(self, w, double intercept, out, int threads):
+        """Write x_i . w + intercept of every row into out (float64)."""
+        cdef Buffers buffers = Buffers()
+        cdef const void *model = self.weights_of_model(buffers, "w", w, False)
+        cdef Py_buffer *view = buffers.take("out", out, True)
+        if dtype_of(view) != FO_F64 or view.shape[0] != self.rows:
+            raise ValueError(f"out must be float64 with {self.rows} numbers")
+        cdef double *margin = <double *>view.buf
+        with nogil:
+            fo_samples_margins(&self.s, model, intercept, margin, threads)
+
+    def curvature(self, Py_ssize_t stride, h):
+        """Add |x_ij| * (|x_i|_1 + 1) over every stride-th row to h; return the sum for x = 1."""
+        cdef Buffers buffers = Buffers()
+        cdef void *out = <void *>self.weights_of_model(buffers, "h", h, True)
+        cdef double total
+        with nogil:
+            total = fo_samples_curvature(&self.s, stride, out)
+        return total
+
+
+cdef double *scratch(const fo_samples *s) except NULL:
+    cdef double *partials = <double *>calloc(fo_samples_partials(s), sizeof(double))
+    if partials == NULL:
+        raise MemoryError
+    return partials
+
+
+@cython.final
+cdef class Hogwild:
+    """One run over some rows: its model, its workers, and what they have done so far."""
+
+    cdef fo_hogwild run
+    cdef Samples samples
+    cdef Buffers held
+    cdef readonly Py_ssize_t blocks
+
+    def __cinit__(self, Samples samples, str loss, str mode, str schedule,
+                  bint shuffle, int workers, bint fit_intercept, double l2, double step, double decay,
+                  uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h, double h_intercept, average, copies):
+        cdef Py_ssize_t k
+        self.samples, self.held = samples, Buffers()
+        if samples.s.y == NULL and samples.s.codes == NULL:
+            raise ValueError("y is not set")
+        self.run.samples = samples.s
+        self.run.loss, self.run.mode = LOSSES.index(loss), MODES.index(mode)
+        self.run.schedule = SCHEDULES.index(schedule)
+        self.run.shuffle = shuffle
+        self.run.l2, self.run.step, self.run.decay = l2, step, decay
+        self.run.seed, self.run.merge_rows, self.run.workers = seed, merge_rows, workers
+        self.run.intercept = self.run.average_intercept = intercept
+        self.run.w = <void *>samples.weights_of_model(self.held, "w", w, True)
+        if average is not None:
+            self.run.average = <void *>samples.weights_of_model(self.held, "average", average, True)
+        if h is not None:
+            self.run.h = samples.weights_of_model(self.held, "h", h, False)
+            self.run.h_intercept = h_intercept
+        self.run.worker = <fo_worker *>calloc(workers, sizeof(fo_worker))
+        if self.run.worker == NULL:
+            raise MemoryError
+        cdef Py_ssize_t size = 4 if samples.s.dtype == FO_F32 else 8
+        cdef Py_ssize_t stride = 0
+        cdef char *room = NULL
+        cdef Py_buffer *view
+        if copies is not None:
+            view = self.held.take("copies", copies, True)
+            room = <char *>view.buf
+            stride = view.shape[0] // (2 * workers) * size
+            if dtype_of(view) != samples.s.dtype or stride < samples.columns * size:
+                raise ValueError("copies must have X's dtype and room for two models per worker")
+        for k in range(workers):
+            self.run.worker[k].walk.scale = 1
+            self.run.worker[k].walk.fit_intercept = fit_intercept
+            self.run.worker[k].walk.intercept = self.run.worker[k].base_intercept = intercept
+            if room != NULL:
+                self.run.worker[k].v = room + 2 * k * stride
+                self.run.worker[k].base = room + (2 * k + 1) * stride
+                memcpy(self.run.worker[k].v, self.run.w, samples.columns * size)
+                memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
+        self.blocks = fo_hogwild_blocks(samples.rows)
+
+    def __dealloc__(self):
+        free(self.run.worker)
+
+    def slice(self, Py_ssize_t start, Py_ssize_t stop, int threads):
+        """Train on the blocks [start, stop), counted from the first epoch on."""
+        with nogil:
+            fo_hogwild_slice(&self.run, start, stop, threads)
+
+    def settle(self):
+        """Bring what the workers have learned into w; return the intercepts of w and average."""
+        with nogil:
+            fo_hogwild_settle(&self.run)
+        return self.run.intercept, self.run.average_intercept
+
+    def done(self):
+        """Return (rows, non-zeros) trained on so far."""
+        rows = sum([self.run.worker[k].rows for k in range(self.run.workers)])
+        return rows, sum([self.run.worker[k].nonzeros for k in range(self.run.workers)])
+
+    @property
+    def diverged(self):
+        return bool(self.run.diverged)
+
+    @property
+    def averaged(self):
+        """Whether a snapshot has joined the average."""
+        return self.run.snapshots > 0

@@ -1,0 +1,315 @@
+/* Lock-free training: workers take blocks of rows from one counter and never wait for each other.
+
+   serial  one worker trains the model itself.
+   copies  every worker trains its own copy of the weights and merges it into the model every
+           few thousand rows, so that cache lines do not travel between cores at every row.
+   shared  every worker writes the model, component by component (Niu, Recht, Re, Wright 2011).
+
+   The number of a block gives the time of its rows, so steps need no counter of their own; and as
+   the sum of all steps up to a time has a closed form, every worker knows how far L2 has shrunk
+   the model without a shared scale. */
+#include <math.h>
+#include <string.h>
+
+#include "hogwild.h"
+
+/* ---- time ---- */
+
+ptrdiff_t fo_hogwild_blocks(ptrdiff_t rows) { return (rows + 2 * (FO_ROWS - 1)) / FO_ROWS; }
+
+/* The sum of all steps before a row, rows counted from the first epoch on. */
+static double total_step(const fo_hogwild *run, double row) {
+    const double n = (double)run->samples.rows, rate = run->step * run->l2;
+    if (run->schedule == FO_INVERSE_TIME)
+        return rate > 0 ? log1p(rate * row) / run->l2 : run->step * row;
+    if (run->schedule == FO_EPOCH_DECAY && run->decay < 1) {
+        const double epoch = floor(row / n), left = pow(run->decay, epoch);
+        return run->step * (n * (1 - left) / (1 - run->decay) + left * (row - epoch * n));
+    }
+    return run->step * row;
+}
+
+/* The row at which a block starts on average: blocks at the ends of the data are smaller. */
+static double row_of(const fo_hogwild *run, ptrdiff_t block) {
+    return (double)block * ((double)run->samples.rows /
+                            (double)fo_hogwild_blocks(run->samples.rows));
+}
+
+double fo_hogwild_step(const fo_hogwild *run, double row) {
+    return (total_step(run, row + 1) - total_step(run, row));
+}
+
+/* ---- order ---- */
+
+static uint64_t mix(uint64_t x) { /* splitmix64 */
+    x += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* A permutation of 0..n-1 without memory: steps that are one-to-one on the next power of two,
+   repeated until the result is below n. */
+static uint64_t permute(uint64_t i, uint64_t n, uint64_t key) {
+    int bits = 2;
+    while (bits < 63 && (UINT64_C(1) << bits) < n) bits++;
+    const uint64_t mask = (UINT64_C(1) << bits) - 1;
+    do {
+        for (uint64_t round = 0; round < 4; round++) {
+            const uint64_t k = mix(key + round);
+            i = (i * (k | 1) + (k >> 32)) & mask;
+            i ^= i >> ((bits + 1) / 2);
+        }
+    } while (i >= n);
+    return i;
+}
+
+/* The rows of the block: blocks are permuted in every epoch, and their borders move, so that
+   every epoch groups other rows. Rows inside a block stay in order, which the memory likes. */
+static void rows_of(const fo_hogwild *run, ptrdiff_t block, ptrdiff_t *low, ptrdiff_t *high) {
+    const ptrdiff_t rows = run->samples.rows, blocks = fo_hogwild_blocks(rows);
+    ptrdiff_t first = block % blocks * FO_ROWS;
+    if (run->shuffle) {
+        const uint64_t key = mix(run->seed + mix((uint64_t)(block / blocks)));
+        first = (ptrdiff_t)permute((uint64_t)(block % blocks), (uint64_t)blocks, key) * FO_ROWS -
+                (ptrdiff_t)(key >> 58);
+    }
+    *low = first < 0 ? 0 : first;
+    *high = first + FO_ROWS > rows ? rows : first + FO_ROWS;
+}
+
+/* ---- workers ---- */
+
+static void *model_of(const fo_hogwild *run, const fo_worker *me) {
+    return run->mode == FO_COPIES ? me->v : run->w;
+}
+
+static double load(double *p) {
+    double x;
+    __atomic_load(p, &x, __ATOMIC_RELAXED);
+    return x;
+}
+
+static void merge_intercept(fo_hogwild *run, fo_worker *me) {
+    const double a = me->area * run->h_intercept;
+    const double z = load(&run->intercept) + (1 + a) / (1 + run->workers * a) *
+                                                 (me->walk.intercept - me->base_intercept);
+    __atomic_store(&run->intercept, &z, __ATOMIC_RELAXED);
+    me->walk.intercept = me->base_intercept = z;
+}
+
+/* A snapshot of the model joins the average with a weight that grows with time, so that the
+   beginning is forgotten (polynomial-decay averaging: Shamir and Zhang 2013). */
+static void observe(fo_hogwild *run, const void *v, double scale, double intercept) {
+    const double share = 4 / (run->snapshots++ + 4);
+    fo_current()->sparse->observe[run->samples.dtype](run->samples.columns, v, scale, run->average,
+                                                      share);
+    run->average_intercept += share * (intercept - run->average_intercept);
+}
+
+static void merge(fo_hogwild *run, fo_worker *me) {
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    if (run->mode == FO_COPIES) {
+        kernels->merge[run->samples.dtype](run->samples.columns, me->v, me->walk.scale, me->base,
+                                           run->w, run->h, me->area, run->workers);
+        me->walk.scale = 1;
+    }
+    if (run->mode != FO_SERIAL) merge_intercept(run, me);
+    if (run->average && me == run->worker)
+        observe(run, model_of(run, me), me->walk.scale, me->walk.intercept);
+    me->area = 0, me->since = 0;
+}
+
+static void fold(const fo_hogwild *run, void *v, double *scale) {
+    if (*scale != 1) fo_current()->sparse->scale[run->samples.dtype](run->samples.columns, v, *scale);
+    *scale = 1;
+}
+
+/* How far L2 has shrunk the model at a block since the start of this slice. */
+static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
+    return exp(run->l2 * (total_step(run, row_of(run, run->start)) -
+                          total_step(run, row_of(run, block))));
+}
+
+static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
+    const fo_samples *s = &run->samples;
+    ptrdiff_t low, high;
+    rows_of(run, block, &low, &high);
+    if (high <= low) return;
+    /* One step size for the block: with step = (1 - keep) / l2, every row is a plain SGD step
+       w = (1 - step * l2) w - step * derivative * x. */
+    const double t = row_of(run, block), end = row_of(run, block + 1);
+    const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
+    me->walk.keep = exp(-run->l2 * step);
+    me->walk.step = run->l2 > 0 ? -expm1(-run->l2 * step) / run->l2 : step;
+    if (run->mode == FO_SHARED) me->walk.scale = shrunk(run, block);
+    fo_current()->sparse->train[run->loss][s->dtype][s->index_type](s, &me->walk,
+                                                                    model_of(run, me), low, high);
+    me->area += me->walk.step * (double)(high - low);
+    me->since += high - low;
+    me->rows += high - low;
+    me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
+    if (me->walk.diverged) __atomic_store_n(&run->diverged, 1, __ATOMIC_RELAXED);
+}
+
+enum { HANDFUL = 4 }; /* blocks taken at once */
+
+/* One turn of one worker: 0 when the slice is used up. */
+static int turn(fo_hogwild *run, fo_worker *me) {
+    const ptrdiff_t from = __atomic_fetch_add(&run->next, HANDFUL, __ATOMIC_RELAXED);
+    if (from >= run->stop || __atomic_load_n(&run->diverged, __ATOMIC_RELAXED)) return 0;
+    const ptrdiff_t to = from + HANDFUL < run->stop ? from + HANDFUL : run->stop;
+    for (ptrdiff_t block = from; block < to; block++) {
+        train_block(run, me, block);
+        if (run->mode == FO_SERIAL && me->walk.scale < 1e-3) fold(run, run->w, &me->walk.scale);
+    }
+    if (me->since >= run->merge_rows || me->walk.scale < 1e-3)
+        merge(run, me);
+    else if (run->mode == FO_SHARED)
+        merge_intercept(run, me), me->area = 0;
+    return 1;
+}
+
+/* More workers than threads take turns. */
+static void body(void *ctx, int k, int n) {
+    fo_hogwild *run = (fo_hogwild *)ctx;
+    const unsigned mode = fo_flush_subnormals();
+    for (int working = 1; working;) {
+        working = 0;
+        for (int w = k; w < run->workers; w += n) working |= turn(run, run->worker + w);
+    }
+    fo_restore_subnormals(mode);
+}
+
+void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads) {
+    run->start = run->next = start, run->stop = stop;
+    fo_parallel(body, run, threads < run->workers ? threads : run->workers);
+    if (run->mode == FO_SHARED) {
+        double scale = shrunk(run, stop);
+        fold(run, run->w, &scale);
+    }
+}
+
+void fo_hogwild_settle(fo_hogwild *run) {
+    if (run->mode == FO_SERIAL) {
+        fold(run, run->w, &run->worker->walk.scale);
+        run->intercept = run->worker->walk.intercept;
+        return;
+    }
+    for (int w = 0; w < run->workers; w++)
+        if (run->worker[w].since > 0) merge(run, run->worker + w);
+}
+
+/* ---- passes over all rows ---- */
+
+enum { BATCH = 256 }; /* rows whose margins are kept at once */
+
+typedef struct {
+    const fo_samples *s;
+    const void *w;
+    double intercept, *out;
+    int loss;
+} pass;
+
+static void margins_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    const ptrdiff_t rows = p->s->rows, low = rows / n * k + (k < rows % n ? k : rows % n);
+    const ptrdiff_t high = low + rows / n + (k < rows % n);
+    fo_current()->sparse->margins[p->s->dtype][p->s->index_type](p->s, p->w, p->intercept, low, high,
+                                                                 p->out + low);
+}
+
+void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
+                        int threads) {
+    pass p = {.s = s, .w = w, .intercept = intercept, .out = out};
+    fo_parallel(margins_body, &p, threads);
+}
+
+ptrdiff_t fo_samples_partials(const fo_samples *s) { return (s->rows + BATCH - 1) / BATCH; }
+
+static double element(int dtype, const void *x, ptrdiff_t i) {
+    return dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+}
+
+static void loss_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    const fo_samples *s = p->s;
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    double margin[BATCH];
+    for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
+        kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, margin);
+        double sum = 0;
+        for (ptrdiff_t i = low; i < high; i++) {
+            const double y = s->codes ? (s->codes[i] == s->positive ? 1 : -1)
+                                      : element(s->dtype, s->y, i);
+            const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
+            sum += weight * kernels->value[p->loss](margin[i - low], y);
+        }
+        p->out[b] = sum;
+    }
+}
+
+double fo_samples_loss(const fo_samples *s, int loss, const void *w, double intercept,
+                       double *partials, int threads) {
+    pass p = {.s = s, .w = w, .intercept = intercept, .out = partials, .loss = loss};
+    fo_parallel(loss_body, &p, threads);
+    double sum = 0;
+    for (ptrdiff_t b = 0; b < fo_samples_partials(s); b++) sum += partials[b];
+    return sum;
+}
+
+double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, void *h) {
+    return fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, h);
+}
+
+/* The row of what is wrong at or after a position is looked for only when something is wrong. */
+static void check_body(void *ctx, int k, int n) {
+    pass *p = (pass *)ctx;
+    const fo_samples *s = p->s;
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    const size_t value = s->dtype == FO_F32 ? 4 : 8, index = s->index_type == FO_I32 ? 4 : 8;
+    for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
+        const ptrdiff_t from = fo_pointer(s, low), count = fo_pointer(s, high) - from;
+        int bad = 0;
+        if (!kernels->within[s->index_type](count, (const char *)s->indices + (size_t)from * index,
+                                            s->columns))
+            bad = FO_BAD_INDEX;
+        else if (!kernels->finite[s->dtype](count, (const char *)s->data + (size_t)from * value))
+            bad = FO_BAD_VALUE;
+        if (bad) p->out[b] = bad;
+    }
+}
+
+int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, ptrdiff_t *where,
+                     int threads) {
+    for (ptrdiff_t i = 0; i < s->rows; i++) {
+        const ptrdiff_t begin = fo_pointer(s, i), end = fo_pointer(s, i + 1);
+        if ((i == 0 && begin != 0) || end < begin || end > length) {
+            *where = i;
+            return FO_BAD_POINTERS;
+        }
+    }
+    pass p = {.s = s, .out = partials};
+    memset(partials, 0, (size_t)fo_samples_partials(s) * sizeof *partials);
+    fo_parallel(check_body, &p, threads);
+    for (ptrdiff_t b = 0; b < fo_samples_partials(s); b++)
+        if (partials[b] != 0) {
+            const fo_sparse_kernels *kernels = fo_current()->sparse;
+            const int bad = (int)partials[b];
+            const char *data = (const char *)s->data, *indices = (const char *)s->indices;
+            const ptrdiff_t value = s->dtype == FO_F32 ? 4 : 8, index = s->index_type == FO_I32 ? 4 : 8;
+            ptrdiff_t i = b * BATCH;
+            for (;; i++) {
+                const ptrdiff_t from = fo_pointer(s, i), count = fo_pointer(s, i + 1) - from;
+                if (bad == FO_BAD_INDEX
+                        ? !kernels->within[s->index_type](count, indices + from * index, s->columns)
+                        : !kernels->finite[s->dtype](count, data + from * value))
+                    break;
+            }
+            *where = i;
+            return bad;
+        }
+    return 0;
+}

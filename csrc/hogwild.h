@@ -1,0 +1,115 @@
+/* Lock-free training over sparse rows: the data, one worker's state, and the whole run. */
+#ifndef FASTOPT_HOGWILD_H
+#define FASTOPT_HOGWILD_H
+
+#include "fastopt.h"
+
+enum { FO_HINGE, FO_LOGISTIC, FO_SQUARED, FO_LOSSES };
+enum { FO_ROWS = 64 }; /* rows in a block: what is handed out and permuted */
+
+/* Rows in CSR form with their targets. Where codes is set, the target is +1 for the rows whose
+   code is `positive` and -1 for the others. */
+typedef struct {
+    int dtype, index_type, pointer_type;
+    ptrdiff_t rows, columns;
+    const void *data, *indices, *indptr;
+    const void *y;        /* of dtype, or NULL */
+    const int64_t *codes; /* or NULL */
+    int64_t positive;
+    const void *weights; /* of dtype and mean 1, or NULL */
+} fo_samples;
+
+static inline ptrdiff_t fo_pointer(const fo_samples *s, ptrdiff_t i) {
+    return s->pointer_type == FO_I32 ? (ptrdiff_t)((const int32_t *)s->indptr)[i]
+                                     : (ptrdiff_t)((const int64_t *)s->indptr)[i];
+}
+
+/* What one worker carries from row to row. Its weights are scale * v; L2 shrinks the scale. */
+typedef struct {
+    double step, keep; /* of each row: the learning rate, and what L2 leaves of the weights */
+    double scale, intercept;
+    int fit_intercept, diverged;
+} fo_walk;
+
+/* kernels.c: SGD over the rows [low, high), one after the other. */
+typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low, ptrdiff_t high);
+/* out[k] = x_i . w + intercept of row i = low + k. */
+typedef void fo_margins(const fo_samples *s, const void *w, double intercept, ptrdiff_t low,
+                        ptrdiff_t high, double *out);
+/* h[j] += |x_ij| * (|x_i|_1 + 1) for the rows 0, stride, ...; returns the sum of |x_i|_1 + 1. */
+typedef double fo_curvature(const fo_samples *s, ptrdiff_t stride, void *h);
+/* See hogwild.inc. */
+typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shared,
+                      const void *h, double area, double workers);
+typedef void fo_observe(ptrdiff_t n, const void *v, double scale, void *average, double share);
+typedef void fo_scale(ptrdiff_t n, void *v, double scale);
+/* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
+typedef int fo_finite(ptrdiff_t n, const void *x);
+typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
+
+struct fo_sparse_kernels {
+    fo_train *train[FO_LOSSES][FO_DTYPES][FO_INDEX_TYPES];
+    double (*value[FO_LOSSES])(double p, double y);
+    fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
+    fo_curvature *curvature[FO_DTYPES][FO_INDEX_TYPES];
+    fo_merge *merge[FO_DTYPES];
+    fo_observe *observe[FO_DTYPES];
+    fo_scale *scale[FO_DTYPES];
+    fo_finite *finite[FO_DTYPES];
+    fo_within *within[FO_INDEX_TYPES];
+};
+
+enum { FO_SERIAL, FO_COPIES, FO_SHARED };
+enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY };
+
+/* One worker: written by one thread at a time, read by nobody else. */
+typedef struct {
+    fo_walk walk;
+    void *v, *base;               /* copies: own weights, and what they were at the last merge */
+    double base_intercept, area;  /* sum of steps since the last merge */
+    ptrdiff_t since;              /* rows since the last merge */
+    ptrdiff_t rows, nonzeros;
+    char padding[128];
+} fo_worker;
+
+typedef struct {
+    fo_samples samples;
+    int loss, mode, schedule, shuffle, workers;
+    double l2, step, decay;
+    uint64_t seed;
+    ptrdiff_t merge_rows;
+    void *w; /* the model: shared by all workers */
+    double intercept;
+    const void *h; /* copies: curvature per column, and of the intercept */
+    double h_intercept;
+    void *average; /* or NULL: running mean of snapshots of the model */
+    double average_intercept, snapshots;
+    fo_worker *worker;
+    ptrdiff_t start, stop; /* blocks of this slice, counted from the first epoch on */
+    int diverged;
+    char padding[128];
+    ptrdiff_t next; /* the next block to hand out */
+    char more_padding[128];
+} fo_hogwild;
+
+ptrdiff_t fo_hogwild_blocks(ptrdiff_t rows); /* blocks in an epoch */
+/* Trains on the blocks [start, stop); the model is in w only after fo_hogwild_settle. */
+void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads);
+void fo_hogwild_settle(fo_hogwild *run);
+double fo_hogwild_step(const fo_hogwild *run, double row); /* learning rate at a row */
+
+/* What is wrong with the rows: 0, or one of these, at row *where. */
+enum { FO_BAD_POINTERS = 1, FO_BAD_INDEX, FO_BAD_VALUE };
+int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, ptrdiff_t *where,
+                     int threads);
+/* Sum of weight * loss over all rows, in an order that depends on nothing but their number.
+   Needs room for fo_samples_partials(s) doubles, and so does the check. */
+double fo_samples_loss(const fo_samples *s, int loss, const void *w, double intercept,
+                       double *partials, int threads);
+ptrdiff_t fo_samples_partials(const fo_samples *s);
+void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
+                        int threads);
+/* Curvature per column over every stride-th row, into h; returns the intercept's. */
+double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, void *h);
+
+#endif
