@@ -152,18 +152,22 @@ static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     if (me->walk.diverged) __atomic_store_n(&run->diverged, 1, __ATOMIC_RELAXED);
 }
 
-enum { HANDFUL = 4 }; /* blocks taken at once */
+enum { HANDFUL = 4 };           /* blocks taken at once */
+static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
 
 /* One turn of one worker: 0 when the slice is used up. */
 static int turn(fo_hogwild *run, fo_worker *me) {
     const ptrdiff_t from = __atomic_fetch_add(&run->next, HANDFUL, __ATOMIC_RELAXED);
     if (from >= run->stop || __atomic_load_n(&run->diverged, __ATOMIC_RELAXED)) return 0;
     const ptrdiff_t to = from + HANDFUL < run->stop ? from + HANDFUL : run->stop;
+    const ptrdiff_t blocks = fo_hogwild_blocks(run->samples.rows);
     for (ptrdiff_t block = from; block < to; block++) {
         train_block(run, me, block);
-        if (run->mode == FO_SERIAL && me->walk.scale < 1e-3) fold(run, run->w, &me->walk.scale);
+        /* At the end of an epoch too: looking at the model there must not change its bits. */
+        if (run->mode == FO_SERIAL && (me->walk.scale < SMALL || (block + 1) % blocks == 0))
+            fold(run, run->w, &me->walk.scale);
     }
-    if (me->since >= run->merge_rows || me->walk.scale < 1e-3)
+    if (me->since >= run->merge_rows || (run->mode == FO_COPIES && me->walk.scale < SMALL))
         merge(run, me);
     else if (run->mode == FO_SHARED)
         merge_intercept(run, me), me->area = 0;

@@ -20,7 +20,6 @@ __all__ = [
     "HogwildResult",
     "Optimizer",
     "RMSprop",
-    "SGDClassifier",
     "StepInfo",
     "get_isa",
     "get_num_threads",

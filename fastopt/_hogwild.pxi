@@ -5,9 +5,6 @@ from libc.string cimport memcpy
 
 cdef extern from "hogwild.h" nogil:
     enum:
-        FO_I32
-        FO_I64
-        FO_ROWS
         FO_BAD_POINTERS
         FO_BAD_INDEX
     ctypedef struct fo_samples:
@@ -70,18 +67,6 @@ cdef extern from "hogwild.h" nogil:
 LOSSES = ("hinge", "logistic", "squared")
 MODES = ("serial", "copies", "shared")
 SCHEDULES = ("inverse_time", "constant", "epoch_decay")
-
-
-cdef int index_type_of(Py_buffer *view) noexcept:
-    """FO_I32, FO_I64, or -1: anything else, byte-swapped and unsigned numbers included."""
-    cdef const char *text = view.format
-    if text == NULL:
-        return -1
-    if text[0] in (b"@", b"=", NATIVE_ORDER):
-        text += 1
-    if text[0] in (b"i", b"l", b"q", b"n") and text[1] == 0:
-        return FO_I32 if view.itemsize == 4 else FO_I64 if view.itemsize == 8 else -1
-    return -1
 
 
 @cython.final

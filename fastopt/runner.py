@@ -368,8 +368,9 @@ def _auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: fl
                             settings.fit_intercept, settings.l2, step, settings.decay,
                             settings.seed, 64, w, intercept0, None, 0.0, average, None)
         run.slice(0, run.blocks, 1)
-        _, intercept = run.settle()
-        value = _objective(test, average, intercept, settings.loss, settings.l2, 1)
+        intercept = run.settle()[run.averaged]
+        seen = average if run.averaged else w
+        value = _objective(test, seen, intercept, settings.loss, settings.l2, 1)
         return math.inf if run.diverged or not math.isfinite(value) else value
 
     step = min(1 / (rows.mean_square * fit.nonzeros / fit.rows + 1), most)
@@ -415,7 +416,7 @@ def _solve(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float,
         result.status, result.message = status, message
         result.w, result.intercept = run.model()
         result.rows, result.nnz = run.native.done()
-        result.epochs = run.blocks_done // run.native.blocks
+        result.epochs = result.rows // rows.n
         result.seconds = time.perf_counter() - start - aside
         if status != "diverged" and not (np.isfinite(result.w).all()
                                          and math.isfinite(result.intercept)):

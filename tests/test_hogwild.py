@@ -1,0 +1,464 @@
+"""The lock-free runner: what it computes, what it refuses, how it stops."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import runner
+
+LOSSES = ("hinge", "logistic", "squared")
+BLOCK = 64
+
+
+def make(n=300, d=20, seed=0, dtype="f8", index="i4", pointer="i8", labels=True):
+    """Random rows, some of them without features; every fourth column is frequent."""
+    r = np.random.default_rng(seed)
+    dense = r.normal(size=(n, d)) * (r.random((n, d)) < np.where(np.arange(d) % 4, 0.15, 0.7))
+    dense[r.random(n) < 0.1] = 0
+    rows, columns = np.nonzero(dense)
+    X = SimpleNamespace(
+        data=dense[rows, columns].astype(dtype),
+        indices=columns.astype(index),
+        indptr=np.searchsorted(rows, np.arange(n + 1)).astype(pointer),
+        shape=(n, d),
+    )
+    y = dense @ r.normal(size=d) + 0.5 * r.normal(size=n) + 0.3
+    return X, (np.where(y > 0, 1.0, -1.0) if labels else y), dense
+
+
+def loss_value(loss, p, y):
+    return {
+        "hinge": lambda: np.maximum(0, 1 - y * p),
+        "logistic": lambda: np.logaddexp(0, -y * p),
+        "squared": lambda: (p - y) ** 2 / 2,
+    }[loss]()
+
+
+def loss_derivative(loss, p, y):
+    return {
+        "hinge": lambda: -y if y * p < 1 else 0.0,
+        "logistic": lambda: -y / (1 + np.exp(y * p)),
+        "squared": lambda: p - y,
+    }[loss]()
+
+
+def total_step(schedule, step, l2, decay, n, row):
+    """The integral of the step size from row 0 to a row."""
+    if schedule == "inverse_time":
+        return np.log1p(step * l2 * row) / l2
+    if schedule == "constant":
+        return step * row
+    epoch = int(row // n)
+    return step * (n * sum(decay**e for e in range(epoch)) + decay**epoch * (row - epoch * n))
+
+
+def reference(dense, y, loss, l2, epochs, step, schedule, decay):
+    """Plain SGD over the rows in order, with one step size per block of 64 rows."""
+    n, d = dense.shape
+    blocks = (n + 2 * (BLOCK - 1)) // BLOCK
+    w, b = np.zeros(d), 0.0
+    for block in range(epochs * blocks):
+        t, end = block * n / blocks, (block + 1) * n / blocks
+        mean = (
+            total_step(schedule, step, l2, decay, n, end)
+            - total_step(schedule, step, l2, decay, n, t)
+        ) / (end - t)
+        eta = -np.expm1(-l2 * mean) / l2
+        first = block % blocks * BLOCK
+        for i in range(first, min(first + BLOCK, n)):
+            g = loss_derivative(loss, dense[i] @ w + b, y[i])
+            w = (1 - eta * l2) * w - eta * g * dense[i]
+            b -= eta * g
+    return w, b
+
+
+def in_order(X, y, **settings):
+    """Train with rows in the data's order."""
+    checked = runner.Settings.check(
+        mode="serial", fit_intercept=True, average=False, threads=1, seed=0, shuffle=False, **settings
+    )
+    rows = runner.Rows(X, checked)
+    target = runner._targets(y, rows.n, rows.dtype, checked.loss)
+    return runner._solve(rows, rows.targets(target), runner._start(None, rows), 0.0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("schedule", runner.SCHEDULES)
+@pytest.mark.parametrize(
+    ("dtype", "index", "pointer"),
+    [("f8", "i4", "i4"), ("f8", "i8", "i4"), ("f8", "i4", "i8"), ("f4", "i8", "i8")],
+)
+def test_serial_is_plain_sgd(loss, schedule, dtype, index, pointer):
+    X, y, dense = make(dtype=dtype, index=index, pointer=pointer, labels=loss != "squared")
+    same = {"loss": loss, "l2": 0.01, "epochs": 3, "step": 0.05, "schedule": schedule, "decay": 0.9}
+    result = in_order(X, y, **same)
+    w, b = reference(dense, y, **same)
+    tolerance = 1e-11 if dtype == "f8" else 1e-4
+    assert result.w.dtype == np.dtype(dtype)
+    np.testing.assert_allclose(result.w, w, rtol=tolerance, atol=tolerance)
+    assert result.intercept == pytest.approx(b, rel=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["serial", "copies", "shared"])
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 1000])
+def test_every_row_once_an_epoch(mode, n):
+    """Row i alone has column i, so w says how often it was trained on."""
+    X = SimpleNamespace(
+        data=np.ones(n), indices=np.arange(n), indptr=np.arange(n + 1), shape=(n, n)
+    )
+    y = np.arange(1.0, n + 1)
+    result = fastopt.hogwild(
+        X, y, loss="squared", l2=0, epochs=1, step=0.5, schedule="constant", mode=mode,
+        threads=1 if mode == "serial" else 2, fit_intercept=False, average=False,
+    )  # fmt: skip
+    assert result.rows == n
+    if mode == "copies":  # a merge takes a share of what one worker alone has learned
+        assert (result.w > 0).all() and (result.w <= 0.5 * y * (1 + 1e-12)).all()
+    else:
+        np.testing.assert_allclose(result.w, 0.5 * y, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["serial", "copies", "shared"])
+@pytest.mark.parametrize("schedule", runner.SCHEDULES)
+def test_l2_is_exact(mode, schedule):
+    """Where the loss is flat, only L2 acts, on columns without values too."""
+    rows, d, step, epochs = 4096, 7, 0.1, 3
+    l2 = 0.002 if mode == "copies" else 0.02
+    X = SimpleNamespace(
+        data=np.ones(rows), indices=np.zeros(rows, "i4"), indptr=np.arange(rows + 1), shape=(rows, d)
+    )
+    w0 = np.full(d, 1e12)
+    result = fastopt.hogwild(
+        X, np.ones(rows), loss="hinge", l2=l2, epochs=epochs, step=step, schedule=schedule,
+        mode=mode, threads=1 if mode == "serial" else 2, average=False, w0=w0,
+    )  # fmt: skip
+    shrunk = l2 * total_step(schedule, step, l2, 0.9, rows, epochs * rows)
+    expected = 1e12 * np.exp(-shrunk)
+    assert expected > 1
+    if mode == "copies":  # what two workers shrink adds up, less a little at each merge
+        assert (result.w > 0.98 * expected).all()
+        assert (result.w < 1e12 * np.exp(-0.6 * shrunk)).all()
+    else:
+        np.testing.assert_allclose(result.w, expected, rtol=0.02)
+    assert np.ptp(result.w[1:]) == 0
+    np.testing.assert_array_equal(w0, 1e12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_objective(loss, dtype):
+    X, y, dense = make(n=1000, dtype=dtype, labels=loss != "squared")
+    r = np.random.default_rng(1)
+    w, weight = r.normal(size=20).astype(dtype), r.random(1000)
+    value = loss_value(loss, dense.astype(dtype).astype("f8") @ w + 0.2, y.astype(dtype))
+    got = runner.objective(X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight)
+    assert got == pytest.approx(
+        np.average(value, weights=weight) + 0.15 * np.square(w, dtype="f8").sum(), rel=1e-6
+    )
+    assert got == runner.objective(X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight, threads=1)
+
+
+def test_objective_of_large_margins():
+    X = SimpleNamespace(data=np.array([1e6, -1e6]), indices=np.array([0, 0]),
+                        indptr=np.array([0, 1, 2]), shape=(2, 1))  # fmt: skip
+    assert runner.objective(X, [1, 1], [1.0], loss="logistic") == pytest.approx(5e5)
+
+
+def test_margins():
+    X, _, dense = make()
+    W = np.random.default_rng(2).normal(size=(3, 20))
+    np.testing.assert_allclose(runner.margins(X, W, [1, 2, 3]), dense @ W.T + [1, 2, 3])
+    np.testing.assert_allclose(runner.margins(X, W[0], 1), dense @ W[0] + 1)
+
+
+@pytest.mark.parametrize("isa", fastopt.isa_available())
+def test_one_thread_gives_the_same_bits(isa):
+    X, y, _ = make(n=5000, dtype="f4")
+    before = fastopt.get_isa()
+    plain = fastopt.hogwild(X, y, threads=1, seed=3)
+    fastopt.set_isa(isa)
+    try:
+        again = fastopt.hogwild(X, y, threads=1, seed=3, track_objective=True)
+    finally:
+        fastopt.set_isa(before)
+    np.testing.assert_array_equal(plain.w, again.w)
+    assert plain.intercept == again.intercept
+    assert not np.array_equal(plain.w, fastopt.hogwild(X, y, threads=1, seed=4).w)
+
+
+@pytest.mark.parametrize("mode", ["copies", "shared"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_many_workers_reach_what_one_reaches(mode, loss):
+    X, y, _ = make(n=20_000, labels=loss != "squared")
+    one = fastopt.hogwild(X, y, loss=loss, l2=1e-3, threads=1, track_objective=True, epochs=30)
+    for threads in (2, 16):
+        many = fastopt.hogwild(
+            X, y, loss=loss, l2=1e-3, threads=threads, mode=mode, track_objective=True, epochs=30
+        )
+        assert many.history[-1]["objective"] <= 1.01 * one.history[-1]["objective"], threads
+        assert many.rows == one.rows == 30 * 20_000
+        assert many.nnz == one.nnz == 30 * len(X.data)
+
+
+def test_mode_and_reason():
+    X, y, _ = make(n=20_000)
+    assert fastopt.hogwild(X, y, threads=1, epochs=1).mode == "serial"
+    few, y_few, _ = make(n=300)
+    result = fastopt.hogwild(few, y_few, threads=2, epochs=1)
+    assert (result.mode, result.threads) == ("serial", 1) and "300 rows" in result.reason
+    if fastopt._core.openmp() == "none":
+        assert "OpenMP" in fastopt.hogwild(X, y, threads=2, epochs=1).reason
+        return
+    result = fastopt.hogwild(X, y, threads=2, epochs=1)
+    assert (result.mode, result.threads) == ("copies", 2)
+    X.shape = (20_000, 1_000_000)
+    result = fastopt.hogwild(X, y, threads=2, epochs=1)
+    assert result.mode == "shared" and "1000000 columns" in result.reason
+
+
+def test_weights_are_relative_and_zero_means_absent():
+    X, y, _ = make(n=2000)
+    plain = fastopt.hogwild(X, y, threads=1)
+    np.testing.assert_array_equal(
+        plain.w, fastopt.hogwild(X, y, threads=1, sample_weight=np.full(2000, 7)).w
+    )
+    weight = np.ones(2000)
+    weight[y > 0] = 0
+    assert fastopt.hogwild(X, y, threads=1, sample_weight=weight, epochs=50).intercept < -1
+
+
+def test_start_and_no_epochs():
+    X, y, _ = make()
+    w0 = np.arange(20.0)
+    result = fastopt.hogwild(X, y, w0=w0, intercept0=2, epochs=0)
+    np.testing.assert_array_equal(result.w, w0)
+    assert (result.intercept, result.rows, result.status) == (2, 0, "finished")
+    result.w[:] = 0
+    assert w0[1] == 1
+
+
+def test_intercept_can_be_left_out():
+    X, y, _ = make()
+    assert fastopt.hogwild(X, y, fit_intercept=False).intercept == 0
+
+
+def test_only_empty_rows():
+    X = SimpleNamespace(data=np.empty(0, "f4"), indices=np.empty(0, "i4"),
+                        indptr=np.zeros(6, "i4"), shape=(5, 3))  # fmt: skip
+    result = fastopt.hogwild(X, [1, 1, 1, 1, -1], l2=0.1, epochs=2000)
+    assert result.intercept == pytest.approx(np.log(4), rel=0.02) and not result.w.any()
+
+
+def test_unscaled_columns():
+    """The automatic step copes with values of any size."""
+    for scale in (0.1, 1, 1e4):
+        X, y, _ = make(n=2000)
+        X.data *= scale
+        result = fastopt.hogwild(X, y, l2=1e-4 * scale**2, epochs=30, track_objective=True)
+        assert result.history[-1]["objective"] < 0.6, scale
+
+
+def test_one_vs_rest():
+    X, _, dense = make(n=3000)
+    codes = dense @ np.random.default_rng(5).normal(size=(20, 3))
+    codes = codes.argmax(1)
+    settings = runner.Settings.check(
+        loss="logistic", l2=1e-4, epochs=5, step="auto", schedule="inverse_time", decay=0.9,
+        mode="serial", fit_intercept=True, average=True, threads=1, seed=0,
+    )  # fmt: skip
+    out = runner.one_vs_rest(X, codes, 3, settings)
+    for k in range(3):
+        alone = fastopt.hogwild(X, np.where(codes == k, 1, -1), epochs=5, threads=1)
+        np.testing.assert_array_equal(out.W[k], alone.w)
+        assert out.b[k] == alone.intercept
+    two = runner.one_vs_rest(X, codes == 2, 2, settings)
+    np.testing.assert_array_equal(two.W, out.W[2:])
+    with pytest.raises(ValueError, match=r"codes must lie in 0\.\.1"):
+        runner.one_vs_rest(X, codes, 2, settings)
+    with pytest.raises(ValueError, match="codes must be 3000 integers"):
+        runner.one_vs_rest(X, codes[1:], 3, settings)
+
+
+BAD = [
+    ({"loss": "hing"}, ValueError, "loss must be one of 'logistic', 'hinge', 'squared'"),
+    ({"schedule": "x"}, ValueError, "schedule must be one of"),
+    ({"mode": "fast"}, ValueError, "mode must be one of 'auto'"),
+    ({"l2": -1}, ValueError, "l2 must be a number"),
+    ({"l2": float("nan")}, ValueError, "l2 must be a number"),
+    ({"l2": None}, TypeError, "l2 must be a number"),
+    ({"epochs": -1}, ValueError, "epochs must be at least 0"),
+    ({"epochs": 1.5}, TypeError, "epochs must be an integer"),
+    ({"step": 0}, ValueError, "step must be a number"),
+    ({"step": "big"}, ValueError, "step must be 'auto' or"),
+    ({"step": 100.0, "l2": 0.1}, ValueError, r"step must be a number in \(0, 1\]"),
+    ({"decay": 0}, ValueError, "decay must be a number"),
+    ({"threads": 0}, ValueError, "threads"),
+    ({"threads": 1.5}, TypeError, "threads"),
+    ({"seed": -1}, ValueError, "seed must be at least 0"),
+    ({"callback": 3}, TypeError, "callback must be callable"),
+    ({"intercept0": np.inf}, ValueError, "intercept0"),
+    ({"w0": np.zeros(3)}, ValueError, r"w0 must be one number per column of X, shape \(20,\)"),
+    ({"w0": np.full(20, np.nan)}, ValueError, "w0 must be finite"),
+    ({"sample_weight": np.ones(3)}, ValueError, "sample_weight must be one number per row"),
+    ({"sample_weight": -np.ones(300)}, ValueError, "sample_weight must not be negative"),
+    ({"sample_weight": np.zeros(300)}, ValueError, "sample_weight must not be"),
+    ({"y": np.ones(3)}, ValueError, "y must be one number per row"),
+    ({"y": np.zeros(300)}, ValueError, r"y must be -1 or \+1"),
+    ({"y": np.full(300, np.nan), "loss": "squared"}, ValueError, "y must be finite"),
+    ({"y": ["a"] * 300}, ValueError, "y must be one number per row"),
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD)
+def test_bad_arguments_are_named(bad, error, message):
+    X, y, _ = make()
+    with pytest.raises(error, match=message):
+        fastopt.hogwild(X, bad.pop("y", y), **bad)
+
+
+def changed(name, value):
+    return lambda X: setattr(X, name, value(getattr(X, name)))
+
+
+def put(name, at, value):
+    def change(X):
+        getattr(X, name)[at] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (put("indices", 5, 20), ValueError, r"X.indices must lie in 0\.\.19; row \d+ has others"),
+        (put("indices", 5, -1), ValueError, r"X.indices must lie in 0\.\.19; row \d+"),
+        (put("data", 900, np.nan), ValueError, r"X.data must be finite: row \d+"),
+        (put("data", 900, -np.inf), ValueError, r"X.data must be finite: row \d+"),
+        (put("indptr", 7, 10_000), ValueError, "X.indptr must start at 0.*at row 6"),
+        (put("indptr", 0, 1), ValueError, "X.indptr must start at 0.*at row 0"),
+        (put("indptr", 4, 0), ValueError, "X.indptr must start at 0.*at row 3"),
+        (changed("data", lambda a: a.astype("i4")), TypeError, "X.data must be float32 or float64"),
+        (changed("data", lambda a: a.astype(">f8")), TypeError, "X.data must be float32"),
+        (changed("indices", lambda a: a.astype("u4")), TypeError, "X.indices must be int32"),
+        (changed("indices", lambda a: a[:-1]), ValueError, "X.indptr must start at 0"),
+        (changed("indptr", lambda a: a.astype("f8")), TypeError, "X.indptr must be int32"),
+        (changed("indptr", lambda a: a[:-1]), ValueError, r"X.indptr must have 300 \+ 1 numbers"),
+        (changed("data", lambda a: np.repeat(a, 2)[::2]), ValueError, "X.data must be a contiguous"),
+        (changed("shape", lambda s: (0, 20)), ValueError, "at least one row"),
+        (changed("shape", lambda s: (300, 0)), ValueError, "at least one row and one column"),
+        (changed("shape", lambda s: (300,)), ValueError, "X must have two dimensions"),
+        (lambda X: delattr(X, "indptr"), TypeError, "has no indptr"),
+        (lambda X: setattr(X, "format", "csc"), TypeError, "X must be in CSR form, got 'csc'"),
+    ],
+)
+@pytest.mark.parametrize("index", ["i4", "i8"])
+def test_bad_rows_are_named(change, error, message, index):
+    X, y, _ = make(index=index, pointer=index)
+    change(X)
+    with pytest.raises(error, match=message):
+        fastopt.hogwild(X, y)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_divergence_is_never_silent(threads):
+    X, y, _ = make(n=10_000, labels=False)
+    with pytest.warns(RuntimeWarning, match="diverged: the weights grew without bound in epoch 1"):
+        result = fastopt.hogwild(
+            X, y, loss="squared", l2=0, step=1e3, schedule="constant", threads=threads
+        )
+    assert result.status == "diverged" and "step below 1e+03" in result.message
+
+
+def large():
+    return make(n=60_000, d=30)[:2]
+
+
+def test_callback_sees_progress_and_can_stop():
+    X, y = large()
+    seen = []
+    result = fastopt.hogwild(
+        X, y, epochs=10_000, threads=1, callback=lambda p: seen.append((time.perf_counter(), p))
+        or len(seen) == 4,
+    )  # fmt: skip
+    times, records = zip(*seen, strict=True)
+    assert result.status == "stopped" and len(seen) == 4 and np.isfinite(result.w).all()
+    assert np.diff(times).min() >= 0.05
+    assert all(r.epochs == 10_000 and r.rows_total == 60_000 * 10_000 for r in records)
+    assert np.diff([r.rows_done for r in records]).min() > 0
+    assert records[-1].rows_done == result.rows and records[-1].nnz_per_second > 0
+    assert len(result.history) == result.epochs == records[-1].epoch
+
+
+def test_callback_error_propagates():
+    X, y = large()
+
+    def fail(progress):
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        fastopt.hogwild(X, y, epochs=10_000, callback=fail)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupt_leaves_a_usable_model(threads):
+    X, y = large()
+    sent = []
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        sent.append(time.perf_counter() + 0.3)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            fastopt.hogwild(X, y, epochs=1_000_000, threads=threads)
+        late = time.perf_counter() - sent[0]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    result = caught.value.result
+    assert result.status == "interrupted" and result.rows > 0
+    assert runner.objective(X, y, result.w, result.intercept) < 0.6
+    assert late < 0.2
+
+
+def test_other_threads_run_meanwhile():
+    X, y = large()
+    stop, count = threading.Event(), [0]
+
+    def work():
+        while not stop.is_set():
+            count[0] += 1
+            time.sleep(0.001)
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        result = fastopt.hogwild(X, y, epochs=50, threads=1)
+        seen = count[0]
+    finally:
+        stop.set()
+        other.join()
+    assert seen > result.seconds / 0.020
+
+
+def test_history_has_a_record_per_epoch():
+    X, y, _ = make()
+    result = fastopt.hogwild(X, y, epochs=7, track_objective=True)
+    assert [r["epoch"] for r in result.history] == list(range(1, 8))
+    assert [r["rows"] for r in result.history] == [300 * e for e in range(1, 8)]
+    assert np.diff([r["seconds"] for r in result.history]).min() >= 0
+    assert result.history[-1]["objective"] == pytest.approx(
+        runner.objective(X, y, result.w, result.intercept, l2=1e-4), rel=1e-12
+    )
+    untracked = fastopt.hogwild(X, y, epochs=7)
+    assert [r["epoch"] for r in untracked.history] == list(range(1, 8))
