@@ -68,6 +68,7 @@ def data_sets(quick: bool) -> Iterator[tuple[str, Any, np.ndarray]]:
         from sklearn.datasets import load_svmlight_file
 
         X, y = load_svmlight_file(os.fspath(folder / "a9a.svm.gz"), dtype=np.float32)
+        X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
         yield "a9a", X, np.where(y > 0, 1.0, -1.0)
     yield ("rcv1-shaped", *rcv1_shaped(20_000 if quick else 200_000))
 

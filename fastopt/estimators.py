@@ -19,8 +19,9 @@ try:
         validate_data,
     )
 except ImportError as error:
-    raise ImportError("fastopt.SGDClassifier needs scikit-learn >= 1.6: "
-                      "pip install 'fastopt[sklearn]'") from error
+    raise ImportError(
+        "fastopt.SGDClassifier needs scikit-learn >= 1.6: pip install 'fastopt[sklearn]'"
+    ) from error
 
 from fastopt.runner import LARGEST_DECAY, OneVsRestResult, Progress, Settings, one_vs_rest
 
@@ -112,11 +113,22 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, loss: str = "hinge", *, penalty: str = "l2", alpha: float = 1e-4,
-        fit_intercept: bool = True, max_iter: int = 1000, tol: float | None = 1e-3,
-        shuffle: bool = True, verbose: int = 0, n_jobs: int | None = None,
-        random_state: Any = None, learning_rate: str = "optimal", eta0: float = 0.01,
-        n_iter_no_change: int = 5, average: bool = False,
+        self,
+        loss: str = "hinge",
+        *,
+        penalty: str = "l2",
+        alpha: float = 1e-4,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool = True,
+        verbose: int = 0,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        learning_rate: str = "optimal",
+        eta0: float = 0.01,
+        n_iter_no_change: int = 5,
+        average: bool = False,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -139,32 +151,48 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _settings(self) -> Settings:
-        for name, value, allowed in (("loss", self.loss, LOSSES), ("penalty", self.penalty, ["l2"]),
-                                     ("learning_rate", self.learning_rate, SCHEDULES)):
+        for name, value, allowed in (
+            ("loss", self.loss, LOSSES),
+            ("penalty", self.penalty, ["l2"]),
+            ("learning_rate", self.learning_rate, SCHEDULES),
+        ):
             if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, "
-                                 f"got {value!r}")
-        for name, value in (("max_iter", self.max_iter),
-                            ("n_iter_no_change", self.n_iter_no_change)):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
+                )
+        for name, value in (
+            ("max_iter", self.max_iter),
+            ("n_iter_no_change", self.n_iter_no_change),
+        ):
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if self.tol is not None and not self.tol >= 0:
             raise ValueError(f"tol must be None or at least 0, got {self.tol!r}")
-        if self.n_jobs is not None and (not isinstance(self.n_jobs, (int, np.integer))
-                                        or self.n_jobs < -1 or self.n_jobs == 0):
+        if self.n_jobs is not None and (
+            not isinstance(self.n_jobs, (int, np.integer)) or self.n_jobs < -1 or self.n_jobs == 0
+        ):
             raise ValueError(f"n_jobs must be None, -1 or at least 1, got {self.n_jobs!r}")
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be at least 0, got {self.alpha!r}")
         optimal = self.learning_rate == "optimal"
-        if not optimal and not (0 < self.eta0 < math.inf
-                                and self.eta0 * self.alpha <= LARGEST_DECAY):
+        if not optimal and not (
+            0 < self.eta0 < math.inf and self.eta0 * self.alpha <= LARGEST_DECAY
+        ):
             raise ValueError(f"eta0 must lie in (0, {LARGEST_DECAY} / alpha], got {self.eta0!r}")
         return Settings.check(
-            loss=LOSSES[self.loss], l2=self.alpha, epochs=self.max_iter,
-            step="auto" if optimal else self.eta0, schedule=SCHEDULES[self.learning_rate],
-            decay=0.9, mode="auto", fit_intercept=self.fit_intercept, average=self.average,
+            loss=LOSSES[self.loss],
+            l2=self.alpha,
+            epochs=self.max_iter,
+            step="auto" if optimal else self.eta0,
+            schedule=SCHEDULES[self.learning_rate],
+            decay=0.9,
+            mode="auto",
+            fit_intercept=self.fit_intercept,
+            average=self.average,
             threads=None if self.n_jobs in (None, -1) else self.n_jobs,
-            seed=int(check_random_state(self.random_state).randint(2**31)), shuffle=self.shuffle)
+            seed=int(check_random_state(self.random_state).randint(2**31)),
+            shuffle=self.shuffle,
+        )
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SGDClassifier:
         """Train from scratch.
@@ -193,10 +221,16 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         try:
             done = one_vs_rest(
-                X, codes.astype(np.int64), len(self.classes_), settings,
-                sample_weight=sample_weight, callback=_print if self.verbose else None,
-                on_epoch=None if self.tol is None
-                else lambda: _Stop(self.tol, self.n_iter_no_change))
+                X,
+                codes.astype(np.int64),
+                len(self.classes_),
+                settings,
+                sample_weight=sample_weight,
+                callback=_print if self.verbose else None,
+                on_epoch=None
+                if self.tol is None
+                else lambda: _Stop(self.tol, self.n_iter_no_change),
+            )
         except KeyboardInterrupt as interrupt:
             if isinstance(getattr(interrupt, "result", None), OneVsRestResult):
                 self._keep(interrupt.result)
@@ -215,8 +249,10 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
         seconds = sum(r.seconds for r in done.results)
         first = done.results[0] if done.results else None
         self.fit_report_ = {
-            "threads": first.threads if first else 0, "mode": first.mode if first else "",
-            "reason": first.reason if first else "", "seconds": seconds,
+            "threads": first.threads if first else 0,
+            "mode": first.mode if first else "",
+            "reason": first.reason if first else "",
+            "seconds": seconds,
             "rows_per_second": sum(r.rows for r in done.results) / seconds if seconds else 0.0,
             "nnz_per_second": sum(r.nnz for r in done.results) / seconds if seconds else 0.0,
             "stop": [r.message for r in done.results],
@@ -226,8 +262,7 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Return signed distances: (n_samples,) for two classes, else (n_samples, n_classes)."""
         check_is_fitted(self, "coef_")
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32],
-                          reset=False)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         scores = np.asarray(safe_sparse_dot(X, self.coef_.T)) + self.intercept_
         return scores.ravel() if scores.shape[1] == 1 else scores
 
@@ -256,8 +291,7 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
         if scores.ndim == 1:
             return np.stack([1 - positive, positive], axis=1)
         total = positive.sum(axis=1, keepdims=True)
-        return np.where(total > 0, positive / np.where(total > 0, total, 1),
-                        1 / positive.shape[1])
+        return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / positive.shape[1])
 
     @property
     def predict_log_proba(self) -> Any:
@@ -279,5 +313,7 @@ def _all_elements(X: np.ndarray) -> Any:
 
 def _print(p: Progress) -> None:
     objective = "" if p.objective is None else f", objective {p.objective:.6g}"
-    print(f"problem {p.problem + 1}/{p.problems}, epoch {p.epoch}/{p.epochs}, "
-          f"{p.nnz_per_second / 1e6:.0f} M non-zeros/s{objective}")
+    print(
+        f"problem {p.problem + 1}/{p.problems}, epoch {p.epoch}/{p.epochs}, "
+        f"{p.nnz_per_second / 1e6:.0f} M non-zeros/s{objective}"
+    )

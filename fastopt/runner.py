@@ -116,8 +116,9 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def _number(name: str, value: Any, least: float, most: float = math.inf, *,
-            open_below: bool = False) -> float:
+def _number(
+    name: str, value: Any, least: float, most: float = math.inf, *, open_below: bool = False
+) -> float:
     """Return a finite number in [least, most], or (least, most]."""
     bounds = f"in {'(' if open_below else '['}{least:g}, {most:g}{']' if most < math.inf else ')'}"
     try:
@@ -142,8 +143,10 @@ def _count(name: str, value: Any, least: int) -> int:
 def _column(name: str, values: Any, size: int, dtype: np.dtype, per: str = "row") -> np.ndarray:
     column = np.asarray(values)
     if column.dtype.kind not in "fiub" or column.shape != (size,):
-        raise ValueError(f"{name} must be one number per {per} of X, shape ({size},), got shape "
-                         f"{column.shape} of {column.dtype}")
+        raise ValueError(
+            f"{name} must be one number per {per} of X, shape ({size},), got shape "
+            f"{column.shape} of {column.dtype}"
+        )
     column = np.ascontiguousarray(column, dtype=dtype)
     if not np.isfinite(column).all():
         raise ValueError(f"{name} must be finite in {dtype}")
@@ -185,23 +188,41 @@ class Settings:
     shuffle: bool = True
 
     @classmethod
-    def check(cls, *, loss: str, l2: float, epochs: int, step: float | str, schedule: str,
-              decay: float, mode: str, fit_intercept: bool, average: bool, threads: int | None,
-              seed: int, shuffle: bool = True) -> Settings:
+    def check(
+        cls,
+        *,
+        loss: str,
+        l2: float,
+        epochs: int,
+        step: float | str,
+        schedule: str,
+        decay: float,
+        mode: str,
+        fit_intercept: bool,
+        average: bool,
+        threads: int | None,
+        seed: int,
+        shuffle: bool = True,
+    ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
         l2 = _number("l2", l2, 0)
         if isinstance(step, str) and step != "auto":
             raise ValueError(f"step must be 'auto' or a positive number, got {step!r}")
         most = LARGEST_DECAY / l2 if l2 else math.inf
         return cls(
-            loss=_one_of("loss", loss, LOSSES), l2=l2, epochs=_count("epochs", epochs, 0),
+            loss=_one_of("loss", loss, LOSSES),
+            l2=l2,
+            epochs=_count("epochs", epochs, 0),
             step=None if isinstance(step, str) else _number("step", step, 0, most, open_below=True),
             schedule=_one_of("schedule", schedule, SCHEDULES),
             decay=_number("decay", decay, 0, 1, open_below=True),
-            mode=_one_of("mode", mode, MODES), fit_intercept=bool(fit_intercept),
+            mode=_one_of("mode", mode, MODES),
+            fit_intercept=bool(fit_intercept),
             average=bool(average),
             threads=resolve(None if threads is None else _count("threads", threads, 1)),
-            seed=_count("seed", seed, 0) % (1 << 64), shuffle=bool(shuffle))
+            seed=_count("seed", seed, 0) % (1 << 64),
+            shuffle=bool(shuffle),
+        )
 
 
 class Rows:
@@ -210,8 +231,10 @@ class Rows:
     def __init__(self, X: Any, settings: Settings, sample_weight: Any = None) -> None:
         for name in ("data", "indices", "indptr", "shape"):
             if not hasattr(X, name):
-                raise TypeError("X must be a sparse matrix in CSR form, with data, indices, "
-                                f"indptr and shape; {type(X).__name__} has no {name}")
+                raise TypeError(
+                    "X must be a sparse matrix in CSR form, with data, indices, "
+                    f"indptr and shape; {type(X).__name__} has no {name}"
+                )
         if getattr(X, "format", "csr") != "csr":
             raise TypeError(f"X must be in CSR form, got {X.format!r}: use X.tocsr()")
         if len(X.shape) != 2:
@@ -222,7 +245,8 @@ class Rows:
         self.n = self.samples.rows
         self.weights = _weights(sample_weight, self.n, self.dtype)
         self.mode, self.threads, self.reason = _choose_mode(
-            self.samples, settings.mode, settings.threads)
+            self.samples, settings.mode, settings.threads
+        )
         self._curvature: tuple[np.ndarray, float] | None = None
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
 
@@ -235,15 +259,20 @@ class Rows:
 
     def targets(self, y: np.ndarray) -> SetTarget:
         """Return the function that gives samples their targets y."""
+
         def set_target(samples: _core.Samples, which: np.ndarray | None) -> None:
             samples.target(y if which is None else y[which], None, 0, self._weights_of(which))
+
         return set_target
 
     def codes(self, codes: np.ndarray, positive: int) -> SetTarget:
         """Return the function that gives samples +1 where the code is `positive`, else -1."""
+
         def set_target(samples: _core.Samples, which: np.ndarray | None) -> None:
-            samples.target(None, codes if which is None else codes[which], positive,
-                           self._weights_of(which))
+            samples.target(
+                None, codes if which is None else codes[which], positive, self._weights_of(which)
+            )
+
         return set_target
 
     def _weights_of(self, which: np.ndarray | None) -> np.ndarray | None:
@@ -267,7 +296,7 @@ class Rows:
     def probe(self) -> list[tuple[_core.Samples, np.ndarray]]:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
         if self._probe is None:
-            chosen = np.random.default_rng(self.settings.seed).permutation(self.n)[:2 * PROBE_ROWS]
+            chosen = np.random.default_rng(self.settings.seed).permutation(self.n)[: 2 * PROBE_ROWS]
             halves = (chosen, chosen) if self.n < 64 else np.array_split(chosen, 2)
             indptr = np.asarray(self.X.indptr)
             self._probe = []
@@ -275,11 +304,15 @@ class Rows:
                 counts = (indptr[which + 1] - indptr[which]).astype(np.int64)
                 ends = np.concatenate([[0], np.cumsum(counts)])
                 at = np.repeat(indptr[which] - ends[:-1], counts) + np.arange(ends[-1])
-                small = _core.Samples(np.asarray(self.X.data)[at], np.asarray(self.X.indices)[at],
-                                      ends, (len(which), self.samples.columns), 1)
+                small = _core.Samples(
+                    np.asarray(self.X.data)[at],
+                    np.asarray(self.X.indices)[at],
+                    ends,
+                    (len(which), self.samples.columns),
+                    1,
+                )
                 self._probe.append((small, which))
         return self._probe
-
 
 
 def _choose_mode(samples: _core.Samples, mode: str, threads: int) -> tuple[str, int, str]:
@@ -299,10 +332,22 @@ def _choose_mode(samples: _core.Samples, mode: str, threads: int) -> tuple[str, 
         return "serial", 1, f"{samples.rows} rows are too few for more than one thread"
     # A merge walks over all columns; it must stay small beside what a worker does in an epoch.
     if 8 * samples.columns * useful > samples.nonzeros:
-        return "shared", useful, (f"{samples.columns} columns are too many to merge private "
-                                  f"copies with {samples.nonzeros} non-zeros")
-    return "copies", useful, (f"private copies of {samples.columns} columns cost less than "
-                              "sharing cache lines at every row")
+        return (
+            "shared",
+            useful,
+            (
+                f"{samples.columns} columns are too many to merge private "
+                f"copies with {samples.nonzeros} non-zeros"
+            ),
+        )
+    return (
+        "copies",
+        useful,
+        (
+            f"private copies of {samples.columns} columns cost less than "
+            "sharing cache lines at every row"
+        ),
+    )
 
 
 class _Run:
@@ -324,9 +369,25 @@ class _Run:
             padded = -(-samples.columns // 32) * 32 + 32  # workers share no cache line
             copies = np.empty(2 * threads * padded, rows.dtype)
         self.native = _core.Hogwild(
-            samples, settings.loss, rows.mode, settings.schedule, settings.shuffle, threads,
-            settings.fit_intercept, settings.l2, step, settings.decay, settings.seed, merge_rows,
-            w, intercept, h, h_intercept, self.average, copies)
+            samples,
+            settings.loss,
+            rows.mode,
+            settings.schedule,
+            settings.shuffle,
+            threads,
+            settings.fit_intercept,
+            settings.l2,
+            step,
+            settings.decay,
+            settings.seed,
+            merge_rows,
+            w,
+            intercept,
+            h,
+            h_intercept,
+            self.average,
+            copies,
+        )
         self.blocks_done = 0
 
     def model(self) -> tuple[np.ndarray, float]:
@@ -344,10 +405,13 @@ class _Run:
         return blocks
 
 
-def _objective(samples: _core.Samples, w: np.ndarray, intercept: float, loss: str, l2: float,
-               threads: int) -> float:
+def _objective(
+    samples: _core.Samples, w: np.ndarray, intercept: float, loss: str, l2: float, threads: int
+) -> float:
     norm = float(np.square(w, dtype=np.float64).sum())
-    return samples.loss(_core.LOSSES.index(loss), w, intercept, threads) / samples.rows + l2 / 2 * norm
+    return (
+        samples.loss(_core.LOSSES.index(loss), w, intercept, threads) / samples.rows + l2 / 2 * norm
+    )
 
 
 def _auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float) -> float:
@@ -364,9 +428,26 @@ def _auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: fl
 
     def tried(step: float) -> float:
         w, average = w0.copy(), w0.copy()
-        run = _core.Hogwild(fit, settings.loss, "serial", settings.schedule, True, 1,
-                            settings.fit_intercept, settings.l2, step, settings.decay,
-                            settings.seed, 64, w, intercept0, None, 0.0, average, None)
+        run = _core.Hogwild(
+            fit,
+            settings.loss,
+            "serial",
+            settings.schedule,
+            True,
+            1,
+            settings.fit_intercept,
+            settings.l2,
+            step,
+            settings.decay,
+            settings.seed,
+            64,
+            w,
+            intercept0,
+            None,
+            0.0,
+            average,
+            None,
+        )
         run.slice(0, run.blocks, 1)
         intercept = run.settle()[run.averaged]
         seen = average if run.averaged else w
@@ -387,18 +468,27 @@ def _auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: fl
     return step
 
 
-def _solve(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float, *,
-           callback: Callback | None = None, track: bool = False,
-           on_epoch: Callable[[int, float], bool] | None = None, problem: int = 0,
-           problems: int = 1) -> HogwildResult:
+def _solve(
+    rows: Rows,
+    set_target: SetTarget,
+    w0: np.ndarray,
+    intercept0: float,
+    *,
+    callback: Callback | None = None,
+    track: bool = False,
+    on_epoch: Callable[[int, float], bool] | None = None,
+    problem: int = 0,
+    problems: int = 1,
+) -> HogwildResult:
     """Train one binary problem; `on_epoch(epoch, objective)` returning True stops it."""
     settings, track = rows.settings, track or on_epoch is not None
     set_target(rows.samples, None)
     start = time.perf_counter()
     step = settings.step or _auto_step(rows, set_target, w0, intercept0)
     run = _Run(rows, step, w0, intercept0)
-    result = HogwildResult(w0, intercept0, mode=rows.mode, reason=rows.reason, step=step,
-                           threads=rows.threads)
+    result = HogwildResult(
+        w0, intercept0, mode=rows.mode, reason=rows.reason, step=step, threads=rows.threads
+    )
     aside = 0.0  # seconds of objectives and callbacks
     called = start
     blocks = max(1, int(SLICE * 1e8 * run.native.blocks / max(rows.samples.nonzeros, rows.n)))
@@ -407,10 +497,17 @@ def _solve(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float,
     def progress() -> Progress:
         done, nnz = run.native.done()
         seconds = time.perf_counter() - start - aside
-        return Progress(run.blocks_done // run.native.blocks, settings.epochs, done, total, seconds,
-                        nnz / seconds if seconds else 0.0,
-                        result.history[-1].get("objective") if result.history else None,
-                        problem, problems)
+        return Progress(
+            run.blocks_done // run.native.blocks,
+            settings.epochs,
+            done,
+            total,
+            seconds,
+            nnz / seconds if seconds else 0.0,
+            result.history[-1].get("objective") if result.history else None,
+            problem,
+            problems,
+        )
 
     def finish(status: str, message: str) -> HogwildResult:
         result.status, result.message = status, message
@@ -418,12 +515,15 @@ def _solve(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float,
         result.rows, result.nnz = run.native.done()
         result.epochs = result.rows // rows.n
         result.seconds = time.perf_counter() - start - aside
-        if status != "diverged" and not (np.isfinite(result.w).all()
-                                         and math.isfinite(result.intercept)):
+        if status != "diverged" and not (
+            np.isfinite(result.w).all() and math.isfinite(result.intercept)
+        ):
             result.status = "diverged"
         if result.status == "diverged":
-            result.message = (f"the weights grew without bound in epoch {result.epochs + 1}: give "
-                              f"a step below {step:.3g}, or scale the columns of X")
+            result.message = (
+                f"the weights grew without bound in epoch {result.epochs + 1}: give "
+                f"a step below {step:.3g}, or scale the columns of X"
+            )
             warnings.warn(f"hogwild diverged: {result.message}", RuntimeWarning, stacklevel=4)
         return result
 
@@ -440,12 +540,14 @@ def _solve(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float,
             # A slice may hold many small epochs: theirs are shares of its time.
             for k in range(epoch + 1, run.blocks_done // per_epoch + 1):
                 after = (run.blocks_done - k * per_epoch) / done * (now - before)
-                result.history.append({"epoch": k, "seconds": now - start - aside - after,
-                                       "rows": k * rows.n})
+                result.history.append(
+                    {"epoch": k, "seconds": now - start - aside - after, "rows": k * rows.n}
+                )
             if track and run.blocks_done % per_epoch == 0:
                 w, intercept = run.model()
-                value = _objective(rows.samples, w, intercept, settings.loss, settings.l2,
-                                   rows.threads)
+                value = _objective(
+                    rows.samples, w, intercept, settings.loss, settings.l2, rows.threads
+                )
                 result.history[-1]["objective"] = value
                 if on_epoch is not None and on_epoch(epoch + 1, value):
                     aside += time.perf_counter() - now
@@ -465,11 +567,24 @@ def _solve(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float,
 
 
 def hogwild(
-    X: Any, y: Any, *, loss: str = "logistic", l2: float = 1e-4, epochs: int = 20,
-    step: float | str = "auto", schedule: str = "inverse_time", decay: float = 0.9,
-    mode: str = "auto", fit_intercept: bool = True, average: bool = True,
-    sample_weight: Any = None, w0: Any = None, intercept0: float = 0.0,
-    threads: int | None = None, seed: int = 0, callback: Callback | None = None,
+    X: Any,
+    y: Any,
+    *,
+    loss: str = "logistic",
+    l2: float = 1e-4,
+    epochs: int = 20,
+    step: float | str = "auto",
+    schedule: str = "inverse_time",
+    decay: float = 0.9,
+    mode: str = "auto",
+    fit_intercept: bool = True,
+    average: bool = True,
+    sample_weight: Any = None,
+    w0: Any = None,
+    intercept0: float = 0.0,
+    threads: int | None = None,
+    seed: int = 0,
+    callback: Callback | None = None,
     track_objective: bool = False,
 ) -> HogwildResult:
     """Train a linear model by lock-free parallel stochastic gradient descent.
@@ -556,14 +671,30 @@ def hogwild(
     ([1.0, -1.0], 'finished')
     """
     settings = Settings.check(
-        loss=loss, l2=l2, epochs=epochs, step=step, schedule=schedule, decay=decay, mode=mode,
-        fit_intercept=fit_intercept, average=average, threads=threads, seed=seed)
+        loss=loss,
+        l2=l2,
+        epochs=epochs,
+        step=step,
+        schedule=schedule,
+        decay=decay,
+        mode=mode,
+        fit_intercept=fit_intercept,
+        average=average,
+        threads=threads,
+        seed=seed,
+    )
     _callable("callback", callback)
     rows = Rows(X, settings, sample_weight)
     target = _targets(y, rows.n, rows.dtype, loss)
     start = _start(w0, rows)
-    return _solve(rows, rows.targets(target), start, _number("intercept0", intercept0, -math.inf),
-                  callback=callback, track=bool(track_objective))
+    return _solve(
+        rows,
+        rows.targets(target),
+        start,
+        _number("intercept0", intercept0, -math.inf),
+        callback=callback,
+        track=bool(track_objective),
+    )
 
 
 @dataclass
@@ -585,8 +716,14 @@ class OneVsRestResult:
 
 
 def one_vs_rest(
-    X: Any, codes: Any, n_classes: int, settings: Settings, *, sample_weight: Any = None,
-    callback: Callback | None = None, track_objective: bool = False,
+    X: Any,
+    codes: Any,
+    n_classes: int,
+    settings: Settings,
+    *,
+    sample_weight: Any = None,
+    callback: Callback | None = None,
+    track_objective: bool = False,
     on_epoch: Callable[[], Callable[[int, float], bool]] | None = None,
 ) -> OneVsRestResult:
     """Train one binary classifier per class over the same rows, one after the other.
@@ -641,10 +778,20 @@ def one_vs_rest(
     for k in range(problems):
         positive = 1 if n_classes == 2 else k
         try:
-            keep(k, _solve(rows, rows.codes(code, positive), np.zeros(W.shape[1], rows.dtype), 0.0,
-                           callback=callback, track=track_objective,
-                           on_epoch=on_epoch() if on_epoch else None, problem=k,
-                           problems=problems))
+            keep(
+                k,
+                _solve(
+                    rows,
+                    rows.codes(code, positive),
+                    np.zeros(W.shape[1], rows.dtype),
+                    0.0,
+                    callback=callback,
+                    track=track_objective,
+                    on_epoch=on_epoch() if on_epoch else None,
+                    problem=k,
+                    problems=problems,
+                ),
+            )
         except KeyboardInterrupt as interrupt:
             if hasattr(interrupt, "result"):
                 keep(k, interrupt.result)
@@ -655,8 +802,17 @@ def one_vs_rest(
     return out
 
 
-def objective(X: Any, y: Any, w: Any, intercept: float = 0.0, *, loss: str = "logistic",
-              l2: float = 0.0, sample_weight: Any = None, threads: int | None = None) -> float:
+def objective(
+    X: Any,
+    y: Any,
+    w: Any,
+    intercept: float = 0.0,
+    *,
+    loss: str = "logistic",
+    l2: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+) -> float:
     """Return ``mean_i(loss(y_i, x_i . w + intercept)) + l2 / 2 * |w|^2``, summed in float64.
 
     The bits do not depend on `threads`. Parameters are those of `hogwild`.
@@ -664,8 +820,9 @@ def objective(X: Any, y: Any, w: Any, intercept: float = 0.0, *, loss: str = "lo
     rows = Rows(X, _evaluation(loss, l2, threads), sample_weight)
     rows.targets(_targets(y, rows.n, rows.dtype, loss))(rows.samples, None)
     w = _column("w", w, rows.samples.columns, rows.dtype, "column")
-    return _objective(rows.samples, w, float(intercept), loss, rows.settings.l2,
-                      rows.settings.threads)
+    return _objective(
+        rows.samples, w, float(intercept), loss, rows.settings.l2, rows.settings.threads
+    )
 
 
 def margins(X: Any, W: Any, b: Any, *, threads: int | None = None) -> np.ndarray:
@@ -688,18 +845,35 @@ def margins(X: Any, W: Any, b: Any, *, threads: int | None = None) -> np.ndarray
     models = np.atleast_2d(W)
     shifts = np.atleast_1d(np.asarray(b, np.float64))
     if W.ndim not in (1, 2) or shifts.shape != models.shape[:1]:
-        raise ValueError(f"W and b must be of shapes (n_problems, n_columns) and (n_problems,), "
-                         f"got {W.shape} and {np.shape(b)}")
+        raise ValueError(
+            f"W and b must be of shapes (n_problems, n_columns) and (n_problems,), "
+            f"got {W.shape} and {np.shape(b)}"
+        )
     out = np.empty((len(models), rows.n))
     for model, shift, row in zip(models, shifts, out, strict=True):
-        rows.samples.margins(_column("W", model, rows.samples.columns, rows.dtype, "column"), float(shift),
-                             row, rows.settings.threads)
+        rows.samples.margins(
+            _column("W", model, rows.samples.columns, rows.dtype, "column"),
+            float(shift),
+            row,
+            rows.settings.threads,
+        )
     return out[0] if W.ndim == 1 else out.T
 
 
 def _evaluation(loss: str, l2: float, threads: int | None) -> Settings:
-    return Settings.check(loss=loss, l2=l2, epochs=0, step="auto", schedule="constant", decay=1.0,
-                          mode="auto", fit_intercept=True, average=False, threads=threads, seed=0)
+    return Settings.check(
+        loss=loss,
+        l2=l2,
+        epochs=0,
+        step="auto",
+        schedule="constant",
+        decay=1.0,
+        mode="auto",
+        fit_intercept=True,
+        average=False,
+        threads=threads,
+        seed=0,
+    )
 
 
 def _callable(name: str, value: Any) -> None:

@@ -112,7 +112,9 @@ def test_csr_is_used_in_place(monkeypatch):
     X = sparse.csr_matrix(X.astype("f4"))
     seen = []
     real = estimators.one_vs_rest
-    monkeypatch.setattr(estimators, "one_vs_rest", lambda X, *a, **k: seen.append(X) or real(X, *a, **k))
+    monkeypatch.setattr(
+        estimators, "one_vs_rest", lambda X, *a, **k: seen.append(X) or real(X, *a, **k)
+    )
     SGDClassifier().fit(X, y)
     assert np.shares_memory(seen[0].data, X.data) and np.shares_memory(seen[0].indices, X.indices)
 
@@ -122,7 +124,9 @@ def test_same_seed_same_bits():
     one, two = (SGDClassifier(random_state=7, n_jobs=1).fit(train, y_train) for _ in range(2))
     np.testing.assert_array_equal(one.coef_, two.coef_)
     again = pickle.loads(pickle.dumps(one))
-    np.testing.assert_array_equal(again.predict(train), clone(one).fit(train, y_train).predict(train))
+    np.testing.assert_array_equal(
+        again.predict(train), clone(one).fit(train, y_train).predict(train)
+    )
 
 
 def test_report_and_stop():
@@ -170,7 +174,10 @@ def test_bad_parameters_are_named(bad, message):
 def test_divergence_raises():
     X, y = make_classification(2000, random_state=0)
     model = SGDClassifier("hinge", learning_rate="constant", eta0=1e35, alpha=0, tol=None)
-    with pytest.warns(RuntimeWarning, match="diverged"), pytest.raises(ValueError, match="diverged"):
+    with (
+        pytest.warns(RuntimeWarning, match="diverged"),
+        pytest.raises(ValueError, match="diverged"),
+    ):
         model.fit(X, y)
     assert not hasattr(model, "coef_")
 

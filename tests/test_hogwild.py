@@ -82,7 +82,13 @@ def reference(dense, y, loss, l2, epochs, step, schedule, decay):
 def in_order(X, y, **settings):
     """Train with rows in the data's order."""
     checked = runner.Settings.check(
-        mode="serial", fit_intercept=True, average=False, threads=1, seed=0, shuffle=False, **settings
+        mode="serial",
+        fit_intercept=True,
+        average=False,
+        threads=1,
+        seed=0,
+        shuffle=False,
+        **settings,
     )
     rows = runner.Rows(X, checked)
     target = runner._targets(y, rows.n, rows.dtype, checked.loss)
@@ -132,7 +138,10 @@ def test_l2_is_exact(mode, schedule):
     rows, d, step, epochs = 4096, 7, 0.1, 3
     l2 = 0.002 if mode == "copies" else 0.02
     X = SimpleNamespace(
-        data=np.ones(rows), indices=np.zeros(rows, "i4"), indptr=np.arange(rows + 1), shape=(rows, d)
+        data=np.ones(rows),
+        indices=np.zeros(rows, "i4"),
+        indptr=np.arange(rows + 1),
+        shape=(rows, d),
     )
     w0 = np.full(d, 1e12)
     result = fastopt.hogwild(
@@ -350,7 +359,11 @@ def put(name, at, value):
         (changed("indices", lambda a: a[:-1]), ValueError, "X.indptr must start at 0"),
         (changed("indptr", lambda a: a.astype("f8")), TypeError, "X.indptr must be int32"),
         (changed("indptr", lambda a: a[:-1]), ValueError, r"X.indptr must have 300 \+ 1 numbers"),
-        (changed("data", lambda a: np.repeat(a, 2)[::2]), ValueError, "X.data must be a contiguous"),
+        (
+            changed("data", lambda a: np.repeat(a, 2)[::2]),
+            ValueError,
+            "X.data must be a contiguous",
+        ),
         (changed("shape", lambda s: (0, 20)), ValueError, "at least one row"),
         (changed("shape", lambda s: (300, 0)), ValueError, "at least one row and one column"),
         (changed("shape", lambda s: (300,)), ValueError, "X must have two dimensions"),
