@@ -107,11 +107,21 @@ static void observe(fo_hogwild *run, const void *v, double scale, double interce
     run->average_intercept += share * (intercept - run->average_intercept);
 }
 
+static void merge_columns(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdiff_t to) {
+    const ptrdiff_t start = from * (run->samples.dtype == FO_F32 ? 4 : 8);
+    fo_current()->sparse->merge[run->samples.dtype](
+        to - from, (char *)me->v + start, me->walk.scale, (char *)me->base + start,
+        (char *)run->w + start, (const char *)run->h + start, me->area, run->workers);
+}
+
 static void merge(fo_hogwild *run, fo_worker *me) {
-    const fo_sparse_kernels *kernels = fo_current()->sparse;
     if (run->mode == FO_COPIES) {
-        kernels->merge[run->samples.dtype](run->samples.columns, me->v, me->walk.scale, me->base,
-                                           run->w, run->h, me->area, run->workers);
+        /* Two workers at the same columns at once would lose one's work: each starts elsewhere. */
+        const ptrdiff_t columns = run->samples.columns;
+        const ptrdiff_t middle =
+            columns / run->workers * (me - run->worker) / FO_ROWS * FO_ROWS;
+        merge_columns(run, me, middle, columns);
+        merge_columns(run, me, 0, middle);
         me->walk.scale = 1;
     }
     if (run->mode != FO_SERIAL) merge_intercept(run, me);
@@ -263,8 +273,8 @@ double fo_samples_loss(const fo_samples *s, int loss, const void *w, double inte
     return sum;
 }
 
-double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, void *h) {
-    return fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, h);
+double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h) {
+    return fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, one, h);
 }
 
 /* The row of what is wrong at or after a position is looked for only when something is wrong. */

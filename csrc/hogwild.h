@@ -28,7 +28,8 @@ static inline ptrdiff_t fo_pointer(const fo_samples *s, ptrdiff_t i) {
 typedef struct {
     double step, keep; /* of each row: the learning rate, and what L2 leaves of the weights */
     double scale, intercept;
-    int fit_intercept, diverged;
+    double gain; /* the intercept's step is gain times as long; 0 leaves it alone */
+    int diverged;
 } fo_walk;
 
 /* kernels.c: SGD over the rows [low, high), one after the other. */
@@ -36,8 +37,9 @@ typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low
 /* out[k] = x_i . w + intercept of row i = low + k. */
 typedef void fo_margins(const fo_samples *s, const void *w, double intercept, ptrdiff_t low,
                         ptrdiff_t high, double *out);
-/* h[j] += |x_ij| * (|x_i|_1 + 1) for the rows 0, stride, ...; returns the sum of |x_i|_1 + 1. */
-typedef double fo_curvature(const fo_samples *s, ptrdiff_t stride, void *h);
+/* h[j] += |x_ij| * |x_i|_1 for the rows 0, stride, ..., the intercept being a column of the value
+   `one`; returns the intercept's own sum. */
+typedef double fo_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 /* See hogwild.inc. */
 typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shared,
                       const void *h, double area, double workers);
@@ -110,6 +112,6 @@ ptrdiff_t fo_samples_partials(const fo_samples *s);
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                         int threads);
 /* Curvature per column over every stride-th row, into h; returns the intercept's. */
-double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, void *h);
+double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 
 #endif

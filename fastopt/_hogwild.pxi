@@ -23,7 +23,7 @@ cdef extern from "hogwild.h" nogil:
     ctypedef struct fo_walk:
         double scale
         double intercept
-        bint fit_intercept
+        double gain
     ctypedef struct fo_worker:
         fo_walk walk
         void *v
@@ -62,7 +62,7 @@ cdef extern from "hogwild.h" nogil:
     Py_ssize_t fo_samples_partials(const fo_samples *s)
     void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                             int threads)
-    double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, void *h)
+    double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
 LOSSES = ("hinge", "logistic", "squared")
 MODES = ("serial", "copies", "shared")
@@ -193,13 +193,13 @@ cdef class Samples:
         with nogil:
             fo_samples_margins(&self.s, model, intercept, margin, threads)
 
-    def curvature(self, Py_ssize_t stride, h):
-        """Add |x_ij| * (|x_i|_1 + 1) over every stride-th row to h; return the sum for x = 1."""
+    def curvature(self, Py_ssize_t stride, double one, h):
+        """Add |x_ij| * |x_i|_1 over every stride-th row to h; return the sum for the intercept."""
         cdef Buffers buffers = Buffers()
         cdef void *out = <void *>self.weights_of_model(buffers, "h", h, True)
         cdef double total
         with nogil:
-            total = fo_samples_curvature(&self.s, stride, out)
+            total = fo_samples_curvature(&self.s, stride, one, out)
         return total
 
 
@@ -220,7 +220,7 @@ cdef class Hogwild:
     cdef readonly Py_ssize_t blocks
 
     def __cinit__(self, Samples samples, str loss, str mode, str schedule,
-                  bint shuffle, int workers, bint fit_intercept, double l2, double step, double decay,
+                  bint shuffle, int workers, double gain, double l2, double step, double decay,
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h, double h_intercept, average, copies):
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
@@ -254,7 +254,7 @@ cdef class Hogwild:
                 raise ValueError("copies must have X's dtype and room for two models per worker")
         for k in range(workers):
             self.run.worker[k].walk.scale = 1
-            self.run.worker[k].walk.fit_intercept = fit_intercept
+            self.run.worker[k].walk.gain = gain
             self.run.worker[k].walk.intercept = self.run.worker[k].base_intercept = intercept
             if room != NULL:
                 self.run.worker[k].v = room + 2 * k * stride

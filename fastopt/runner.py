@@ -23,7 +23,7 @@ SLICE = 0.025  # seconds of native work between two looks at Ctrl-C and the call
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
 CURVATURE_ROWS = 2048  # rows that show how often columns occur
-PROBE_ROWS = 2048  # rows that step sizes are tried on, and as many that judge them
+PROBE_ROWS = 1024  # rows that step sizes are tried on, and as many that judge them
 
 
 @dataclass
@@ -247,15 +247,17 @@ class Rows:
         self.mode, self.threads, self.reason = _choose_mode(
             self.samples, settings.mode, settings.threads
         )
+        stride = max(1, self.samples.nonzeros >> 20)
+        x = np.asarray(X.data)[: self.samples.nonzeros : stride]
+        squares = float(np.square(x, dtype=np.float64).sum())
+        #: The mean square of the non-zeros. The intercept is trained as one more column, of the
+        #: size of the others: one of ones next to small values would take all the noise.
+        self.mean_square = squares / np.count_nonzero(x) if squares > 0 else 1.0
+        #: The mean squared norm of the rows.
+        self.mean_norm = squares / max(x.size, 1) * self.samples.nonzeros / self.n
+        self.gain = self.mean_square if settings.fit_intercept else 0.0
         self._curvature: tuple[np.ndarray, float] | None = None
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
-
-    @property
-    def mean_square(self) -> float:
-        """The mean square of the non-zeros, over at most a million of them."""
-        stride = max(1, self.samples.nonzeros >> 20)
-        x = np.asarray(self.X.data)[: self.samples.nonzeros : stride]
-        return float(np.square(x, dtype=np.float64).mean()) if x.size else 0.0
 
     def targets(self, y: np.ndarray) -> SetTarget:
         """Return the function that gives samples their targets y."""
@@ -286,7 +288,7 @@ class Rows:
         if self._curvature is None:
             stride = max(1, self.n // CURVATURE_ROWS)
             h = np.zeros(self.samples.columns, self.dtype)
-            of_intercept = self.samples.curvature(stride, h)
+            of_intercept = self.samples.curvature(stride, math.sqrt(self.gain), h)
             factor = (0.25 if self.settings.loss == "logistic" else 1.0) / 3 / -(-self.n // stride)
             h *= factor
             h += self.settings.l2
@@ -296,7 +298,8 @@ class Rows:
     def probe(self) -> list[tuple[_core.Samples, np.ndarray]]:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
         if self._probe is None:
-            chosen = np.random.default_rng(self.settings.seed).permutation(self.n)[: 2 * PROBE_ROWS]
+            rng = np.random.default_rng(self.settings.seed)
+            chosen = rng.choice(self.n, min(2 * PROBE_ROWS, self.n), replace=False)
             halves = (chosen, chosen) if self.n < 64 else np.array_split(chosen, 2)
             indptr = np.asarray(self.X.indptr)
             self._probe = []
@@ -375,7 +378,7 @@ class _Run:
             settings.schedule,
             settings.shuffle,
             threads,
-            settings.fit_intercept,
+            rows.gain,
             settings.l2,
             step,
             settings.decay,
@@ -435,7 +438,7 @@ def _auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: fl
             settings.schedule,
             True,
             1,
-            settings.fit_intercept,
+            rows.gain,
             settings.l2,
             step,
             settings.decay,
@@ -454,7 +457,7 @@ def _auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: fl
         value = _objective(test, seen, intercept, settings.loss, settings.l2, 1)
         return math.inf if run.diverged or not math.isfinite(value) else value
 
-    step = min(1 / (rows.mean_square * fit.nonzeros / fit.rows + 1), most)
+    step = min(1 / (rows.mean_norm + rows.mean_square), most)
     best = tried(step)
     for factor in (0.25, 4.0):
         moved = False
@@ -652,7 +655,8 @@ def hogwild(
     Notes
     -----
     Rows are taken in blocks of 64 that are permuted in each epoch; the order within a block is
-    the data's, which is three times quicker than a fully random one.
+    the data's, which is three times quicker than a fully random one. The intercept is trained as
+    the weight of a column whose constant value is the root mean square of the non-zeros.
 
     References
     ----------
