@@ -31,8 +31,8 @@ static double total_step(const fo_hogwild *run, double row) {
 
 /* The row at which a block starts on average: blocks at the ends of the data are smaller. */
 static double row_of(const fo_hogwild *run, ptrdiff_t block) {
-    return (double)block * ((double)run->samples.rows /
-                            (double)fo_hogwild_blocks(run->samples.rows));
+    return (double)block *
+           ((double)run->samples.rows / (double)fo_hogwild_blocks(run->samples.rows));
 }
 
 double fo_hogwild_step(const fo_hogwild *run, double row) {
@@ -92,8 +92,8 @@ static double load(double *p) {
 
 static void merge_intercept(fo_hogwild *run, fo_worker *me) {
     const double a = me->area * run->h_intercept;
-    const double z = load(&run->intercept) + (1 + a) / (1 + run->workers * a) *
-                                                 (me->walk.intercept - me->base_intercept);
+    const double z = load(&run->intercept) +
+                     (1 + a) / (1 + run->workers * a) * (me->walk.intercept - me->base_intercept);
     __atomic_store(&run->intercept, &z, __ATOMIC_RELAXED);
     me->walk.intercept = me->base_intercept = z;
 }
@@ -118,8 +118,7 @@ static void merge(fo_hogwild *run, fo_worker *me) {
     if (run->mode == FO_COPIES) {
         /* Two workers at the same columns at once would lose one's work: each starts elsewhere. */
         const ptrdiff_t columns = run->samples.columns;
-        const ptrdiff_t middle =
-            columns / run->workers * (me - run->worker) / FO_ROWS * FO_ROWS;
+        const ptrdiff_t middle = columns / run->workers * (me - run->worker) / FO_ROWS * FO_ROWS;
         merge_columns(run, me, middle, columns);
         merge_columns(run, me, 0, middle);
         me->walk.scale = 1;
@@ -131,14 +130,15 @@ static void merge(fo_hogwild *run, fo_worker *me) {
 }
 
 static void fold(const fo_hogwild *run, void *v, double *scale) {
-    if (*scale != 1) fo_current()->sparse->scale[run->samples.dtype](run->samples.columns, v, *scale);
+    if (*scale != 1)
+        fo_current()->sparse->scale[run->samples.dtype](run->samples.columns, v, *scale);
     *scale = 1;
 }
 
 /* How far L2 has shrunk the model at a block since the start of this slice. */
 static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
-    return exp(run->l2 * (total_step(run, row_of(run, run->start)) -
-                          total_step(run, row_of(run, block))));
+    return exp(run->l2 *
+               (total_step(run, row_of(run, run->start)) - total_step(run, row_of(run, block))));
 }
 
 static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
@@ -153,8 +153,8 @@ static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     me->walk.keep = exp(-run->l2 * step);
     me->walk.step = run->l2 > 0 ? -expm1(-run->l2 * step) / run->l2 : step;
     if (run->mode == FO_SHARED) me->walk.scale = shrunk(run, block);
-    fo_current()->sparse->train[run->loss][s->dtype][s->index_type](s, &me->walk,
-                                                                    model_of(run, me), low, high);
+    fo_current()->sparse->train[run->loss][s->dtype][s->index_type](s, &me->walk, model_of(run, me),
+                                                                    low, high);
     me->area += me->walk.step * (double)(high - low);
     me->since += high - low;
     me->rows += high - low;
@@ -162,7 +162,7 @@ static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     if (me->walk.diverged) __atomic_store_n(&run->diverged, 1, __ATOMIC_RELAXED);
 }
 
-enum { HANDFUL = 4 };           /* blocks taken at once */
+enum { HANDFUL = 4 };             /* blocks taken at once */
 static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
 
 /* One turn of one worker: 0 when the slice is used up. */
@@ -229,8 +229,8 @@ static void margins_body(void *ctx, int k, int n) {
     const pass *p = (const pass *)ctx;
     const ptrdiff_t rows = p->s->rows, low = rows / n * k + (k < rows % n ? k : rows % n);
     const ptrdiff_t high = low + rows / n + (k < rows % n);
-    fo_current()->sparse->margins[p->s->dtype][p->s->index_type](p->s, p->w, p->intercept, low, high,
-                                                                 p->out + low);
+    fo_current()->sparse->margins[p->s->dtype][p->s->index_type](p->s, p->w, p->intercept, low,
+                                                                 high, p->out + low);
 }
 
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
@@ -255,8 +255,8 @@ static void loss_body(void *ctx, int k, int n) {
         kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, margin);
         double sum = 0;
         for (ptrdiff_t i = low; i < high; i++) {
-            const double y = s->codes ? (s->codes[i] == s->positive ? 1 : -1)
-                                      : element(s->dtype, s->y, i);
+            const double y =
+                s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
             const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
             sum += weight * kernels->value[p->loss](margin[i - low], y);
         }
@@ -313,7 +313,8 @@ int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, pt
             const fo_sparse_kernels *kernels = fo_current()->sparse;
             const int bad = (int)partials[b];
             const char *data = (const char *)s->data, *indices = (const char *)s->indices;
-            const ptrdiff_t value = s->dtype == FO_F32 ? 4 : 8, index = s->index_type == FO_I32 ? 4 : 8;
+            const ptrdiff_t value = s->dtype == FO_F32 ? 4 : 8,
+                            index = s->index_type == FO_I32 ? 4 : 8;
             ptrdiff_t i = b * BATCH;
             for (;; i++) {
                 const ptrdiff_t from = fo_pointer(s, i), count = fo_pointer(s, i + 1) - from;

