@@ -92,8 +92,8 @@ static double load(double *p) {
 
 static void merge_intercept(fo_hogwild *run, fo_worker *me) {
     const double a = me->area * run->h_intercept;
-    const double z = load(&run->intercept) +
-                     (1 + a) / (1 + run->workers * a) * (me->walk.intercept - me->base_intercept);
+    double z = load(&run->intercept);
+    z += (1 + a) / (1 + run->workers * a) * (me->walk.intercept - me->base_intercept);
     __atomic_store(&run->intercept, &z, __ATOMIC_RELAXED);
     me->walk.intercept = me->base_intercept = z;
 }

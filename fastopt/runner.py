@@ -23,7 +23,7 @@ SLICE = 0.025  # seconds of native work between two looks at Ctrl-C and the call
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
 CURVATURE_ROWS = 2048  # rows that show how often columns occur
-PROBE_ROWS = 1024  # rows that step sizes are tried on, and as many that judge them
+PROBE_ROWS = 1024  # at least so many rows try step sizes, and as many judge them
 
 
 @dataclass
@@ -299,7 +299,8 @@ class Rows:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
         if self._probe is None:
             rng = np.random.default_rng(self.settings.seed)
-            chosen = rng.choice(self.n, min(2 * PROBE_ROWS, self.n), replace=False)
+            size = min(2 * max(PROBE_ROWS, self.n // 64), self.n)
+            chosen = rng.choice(self.n, size, replace=False)
             halves = (chosen, chosen) if self.n < 64 else np.array_split(chosen, 2)
             indptr = np.asarray(self.X.indptr)
             self._probe = []
@@ -360,9 +361,9 @@ class _Run:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
         self.rows, self.threads, self.w = rows, threads, w
         self.average = w.copy() if settings.average else None
-        # A merge costs about as much as 8 columns per non-zero's work; but 4 an epoch are needed.
+        # A merge walks over all columns: few enough cost little, and more of them learn faster.
         per_row = max(samples.nonzeros / samples.rows, 1)
-        merge_rows = max(512, 8 * samples.columns / per_row)
+        merge_rows = max(512, 4 * samples.columns / per_row)
         merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * threads))))
         copies = h = None
         h_intercept = 0.0
