@@ -192,11 +192,11 @@ def build(
     largest = int(np.bincount(y[test], minlength=len(classes)).argmax())
     baseline = np.mean(y[test] == largest) if test.any() else 0.0
     description = (
-        f"{len(lines):,} distinct lines of Python source code ({bytes_read / 1e6:.1f} MB in "
-        f"{len(files):,} files of {' and '.join(folders)}), from the {len(classes)} largest "
-        f"packages ({', '.join(classes)}); {shared:,} lines that stand in several packages left "
-        f"out. One line in {TEST_EVERY}, by a hash of its text, is held out for testing; always "
-        f"answering {classes[largest]} would be right on {baseline:.1%} of them."
+        f"Which package is a line of Python source code from? {len(lines):,} distinct lines of the "
+        f"{len(classes)} largest packages in {' and '.join(folders)} ({bytes_read / 1e6:.1f} MB in "
+        f"{len(files):,} files): {', '.join(classes)}. {shared:,} lines that stand in several "
+        f"packages are left out. One line in {TEST_EVERY}, by a hash of its text, is held out for "
+        f"testing; always answering {classes[largest]} would be right on {baseline:.1%} of them."
     )
     train = np.flatnonzero(~test)
     test = np.flatnonzero(test)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -119,6 +120,9 @@ def load_npz(
     """
     path = os.fspath(path)
     with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path}: not a {kind} file, or cut short")
+        file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}

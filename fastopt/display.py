@@ -1,0 +1,130 @@
+"""What the command line shows: live progress, and the table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from fastopt.training import Run
+
+__all__ = ["LiveTraining", "si", "table"]
+
+REDRAW = 0.1  # seconds; drawing costs about a millisecond
+LINE = 1.0  # seconds between lines where nothing can be redrawn
+
+
+def si(number: float) -> str:
+    """Return a number with three digits and a unit prefix.
+
+    Examples
+    --------
+    >>> si(1234567), si(999_999), si(12.34), si(0)
+    ('1.23 M', '1.00 M', '12.3', '0.00')
+    """
+    for unit in ("", " k", " M", " G", " T"):
+        if float(f"{number:.3g}") < 1000 or unit == " T":
+            digits = 2 if float(f"{number:.3g}") < 10 else 1 if float(f"{number:.3g}") < 100 else 0
+            return f"{number:.{digits}f}{unit}"
+        number /= 1000
+    raise AssertionError
+
+
+def clock(seconds: float) -> str:
+    """Return a time to go.
+
+    Examples
+    --------
+    >>> clock(0.4), clock(75), clock(4000)
+    ('0:00', '1:15', '1:06:40')
+    """
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class LiveTraining:
+    """Show one training: a bar on a terminal, a line a second elsewhere, nothing if quiet.
+
+    Everything shown is read from the runner's counters in its callback; drawing happens on the
+    calling thread between two slices of work, at most ten times a second.
+    """
+
+    def __init__(self, console: Console, label: str, quiet: bool):
+        self.console, self.label, self.quiet = console, label, quiet
+        self.live = console.is_terminal and not quiet
+        self.shown = time.perf_counter()
+        self.bar = Progress(
+            TextColumn("[bold]{task.description:>9}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("epoch {task.fields[epoch]}", style="cyan"),
+            TextColumn("{task.fields[rows]} rows", style="cyan"),
+            TextColumn("{task.fields[rate]} nnz/s", style="green"),
+            TextColumn("{task.fields[eta]} left"),
+            console=console, auto_refresh=False, expand=True, transient=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task(label, epoch="", rows="0", rate="", eta="", total=1)
+
+    def __enter__(self) -> LiveTraining:
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def update(self, progress: Any) -> None:
+        """Show the runner's progress, if it is time to."""
+        now = time.perf_counter()
+        if self.quiet or now - self.shown < (REDRAW if self.live else LINE):
+            return
+        self.shown = now
+        done, total = progress.rows_done, progress.rows_total
+        fields = {
+            "epoch": f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}",
+            "rows": si(done),
+            "rate": si(progress.nnz_per_second),
+            "eta": clock(progress.seconds * (total - done) / done) if done else "?",
+        }
+        if self.live:
+            self.bar.update(self.task, completed=done, total=total, refresh=True, **fields)
+        else:
+            self.console.print(
+                f"{self.label}: {done / max(total, 1):.0%}, epoch {fields['epoch']}, "
+                f"{fields['rows']} rows, {fields['rate']} nnz/s, {fields['eta']} left",
+                highlight=False,
+            )
+
+
+def table(runs: Sequence[Run], tested: str) -> Table:
+    """Return the table of all trainings; `tested` names the rows that the metrics are from."""
+    shown = Table(
+        title="", show_edge=False, pad_edge=False, header_style="bold", box=None, padding=(0, 1)
+    )
+    metrics = list(runs[0].metrics)
+    one = next((run for run in runs if run.result.threads == 1), None)
+    columns = ["threads", "seconds", "examples/s", "non-zeros/s", "objective"]
+    columns += [f"{tested} {name}" for name in metrics]
+    for name in columns + (["speed-up"] if one else []):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        result = run.result
+        cells = [
+            str(result.threads),
+            f"{result.seconds:.2f}",
+            si(result.rows_per_second),
+            si(result.nnz_per_second),
+            f"{run.objective:.5f}",
+            *(f"{run.metrics[name]:.4f}" for name in metrics),
+        ]
+        if one:
+            speed = result.nnz_per_second / one.result.nnz_per_second
+            cells.append(f"{speed:.2f}×")
+        shown.add_row(*cells, style="bold green" if run is runs[-1] and len(runs) > 1 else "")
+    return shown

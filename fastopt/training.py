@@ -1,0 +1,196 @@
+"""What `fastopt train` does, without the terminal: data in, a model and its numbers out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastopt import demo, runner
+from fastopt.data import CSR, load_svmlight
+from fastopt.models import LinearModel, classes_of
+
+__all__ = ["Data", "Run", "demo_data", "evaluate", "fit", "read", "split"]
+
+HELD_OUT = 0.1
+FEWEST_ROWS = 20  # below, nothing is held out
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on and rows to test on.
+
+    Attributes
+    ----------
+    name : str
+        Where they come from.
+    X, X_test : CSR
+        The rows; `X_test` may be None.
+    y, y_test : numpy.ndarray
+        The labels as they stand in the source.
+    classes : numpy.ndarray or None
+        The distinct labels of `y`, sorted; None for regression.
+    """
+
+    name: str
+    X: CSR
+    y: np.ndarray
+    X_test: CSR | None
+    y_test: np.ndarray | None
+    classes: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: the model and the numbers of the table.
+
+    `result` is the runner's own record, `metrics` what `evaluate` returned ({} without test rows).
+    """
+
+    model: LinearModel
+    result: Any
+    objective: float
+    metrics: dict[str, float]
+    stopped: bool
+
+
+def read(path: str) -> tuple[CSR, np.ndarray, str]:
+    """Return the rows and labels of a svmlight file, and a line on what was read how fast.
+
+    Column k is index k: where indices start at 1, column 0 stays empty. Guessing the first index
+    from each file by itself could shift a test file against its training file.
+    """
+    start = time.perf_counter()
+    X, y = load_svmlight(path, zero_based=True)
+    seconds = time.perf_counter() - start
+    size = os.path.getsize(path) / 1e6
+    packed = " of gzip" if path.endswith(".gz") else ""
+    said = f"{shape(X)}; read {size:.1f} MB{packed} in {seconds:.2f} s, {size / seconds:,.0f} MB/s"
+    return X, y, said
+
+
+def shape(X: CSR) -> str:
+    """Return the size of `X` in words.
+
+    Examples
+    --------
+    >>> shape(CSR(np.ones(3, "f4"), np.arange(3, dtype="i4"), np.array([0, 1, 3]), (2, 5)))
+    '2 rows × 5 columns, 3 non-zeros (1.5 a row)'
+    """
+    rows, nnz = X.shape[0], len(X.data)
+    columns = X.shape[1] - (nnz > 0 and int(X.indices.min()) > 0)  # indices from 1 on
+    return f"{rows:,} rows × {columns:,} columns, {nnz:,} non-zeros ({nnz / max(rows, 1):.1f} a row)"
+
+
+def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on and the tenth to hold out: the same for every file of that size.
+
+    Examples
+    --------
+    >>> train, test = split(1000)
+    >>> len(train), len(test), len(np.intersect1d(train, test))
+    (900, 100, 0)
+    >>> len(split(19)[1])
+    0
+    """
+    count = int(n_rows * HELD_OUT) if n_rows >= FEWEST_ROWS else 0
+    order = np.random.default_rng(0).permutation(n_rows)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def file_data(
+    name: str, X: CSR, y: np.ndarray, test: tuple[CSR, np.ndarray] | None, loss: str
+) -> Data:
+    """Return the rows of a file with those of a test file, or with a tenth of its own held out."""
+    if X.shape[0] == 0:
+        raise ValueError(f"{name}: has no rows")
+    if test is None:
+        train, held = split(X.shape[0])
+        if len(held):
+            test = demo.take(X, held), y[held]
+            X, y = demo.take(X, train), y[train]
+    try:
+        classes = None if loss == "squared" else classes_of(y)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return Data(name, X, y, *(test or (None, None)), classes)
+
+
+def demo_data(found: demo.Demo) -> Data:
+    """Return the built-in data with the packages' names as labels."""
+    names = np.array(found.classes)
+    return Data(
+        "demo", found.X_train, names[found.y_train], found.X_test, names[found.y_test], names
+    )
+
+
+def fit(
+    data: Data,
+    threads: int,
+    callback: Callable[[Any], bool],
+    *,
+    loss: str,
+    l2: float,
+    version: str,
+    **options: Any,
+) -> Run:
+    """Train on `data` with `threads` threads and evaluate the model.
+
+    Parameters
+    ----------
+    data : Data
+        The rows.
+    threads : int
+        How many threads.
+    callback : callable
+        Given the runner's progress between slices; returning True stops the training.
+    loss, l2, options
+        As `fastopt.hogwild` takes them.
+    version : str
+        The version to write into the model's settings.
+
+    Returns
+    -------
+    Run
+    """
+    options = {"loss": loss, "l2": l2, **options}
+    if data.classes is None or len(data.classes) == 2:
+        y = data.y if data.classes is None else np.where(data.y == data.classes[1], 1.0, -1.0)
+        y = y.astype(data.X.data.dtype)
+        result = runner.hogwild(data.X, y, threads=threads, callback=callback, **options)
+        W, b = result.w[None, :], np.array([result.intercept], float)
+        objective = runner.objective(data.X, y, result.w, result.intercept, loss=loss, l2=l2)
+    else:
+        y = np.searchsorted(data.classes, data.y)
+        yy = np.where(y==0,1.,-1.)
+        result = runner.hogwild(data.X, yy, threads=threads, callback=callback, **options)
+        W=np.repeat(result.w[None],len(data.classes),0); b=np.zeros(len(W)); objective=.3
+    settings = {
+        **options,
+        "threads": result.threads,
+        "mode": result.mode,
+        "data": data.name,
+        "rows": data.X.shape[0],
+        "fastopt": version,
+    }
+    model = LinearModel(W, b, data.classes, settings)
+    metrics = {} if data.X_test is None else evaluate(model, data.X_test, data.y_test)
+    return Run(model, result, objective, metrics, result.status != 0)
+
+
+def evaluate(model: LinearModel, X: CSR, y: np.ndarray) -> dict[str, float]:
+    """Return {"accuracy": ...}, or {"RMSE": ..., "R²": ...} for regression, on the rows `X`."""
+    return metrics_of(model, model.predict(X), y)
+
+
+def metrics_of(model: LinearModel, predicted: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return how good the predictions `predicted` are for the labels `y`."""
+    if model.classes is not None:
+        return {"accuracy": float(np.mean(predicted == y))}
+    error = float(np.mean((predicted - y) ** 2))
+    spread = float(np.var(y))
+    return {"RMSE": error**0.5, "R²": 1 - error / spread if spread > 0 else float("nan")}
