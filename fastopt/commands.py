@@ -41,6 +41,9 @@ class UserError(Exception):
 
 def run(argv: list[str]) -> int:
     """Run the command line `argv` and return its exit code; every user's mistake is one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # "×" must not end a run where ASCII is all
     try:
         command = typer.main.get_command(app)
         code = command.main(args=argv or ["--help"], prog_name="fastopt", standalone_mode=False)
@@ -160,7 +163,7 @@ def train(
     rest. The intercept is not regularised. Ctrl-C stops early: the table is still shown, --out
     still written, and the exit code is 130.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     say = (lambda *text, **how: None) if quiet else console.print
     if out is not None and not os.path.isdir(os.path.dirname(out) or "."):
         raise UserError(f"--out: no such folder: {os.path.dirname(out)}", 2)
@@ -201,8 +204,7 @@ def train(
         if out is not None:
             with one_line_errors("--out: "):
                 models.save(out, last.model)
-    say("")
-    say(mode(last))
+    say(display.facts(("mode", f"{last.result.mode}: {last.result.reason}")))
     say("")
     console.print(display.table(runs, "test"))
     if out is not None:
@@ -321,11 +323,13 @@ def load_demo(console: Console, say: Any, test: str | None, loss: str) -> traini
     start = time.perf_counter()
     with one_line_errors("demo: "), reading(console, "demo data", say) as report:
         found = demo.load(on_progress=report)
-    where = "from the cache" if found.cached else "built just now, cached for the next time"
-    say(f"[bold]Demo data[/bold] ({found.note or where}, {time.perf_counter() - start:.2f} s)")
-    say(found.description, soft_wrap=False)
-    say(f"Training on {training.shape(found.X_train)}")
-    say(f"Testing on  {training.shape(found.X_test)}")
+    where = "read from the cache" if found.cached else "built, and cached for the next time"
+    say(display.facts(
+        ("data", f"{found.description} ({found.note or where}: {time.perf_counter() - start:.2f} s)"),
+        ("train", training.shape(found.X_train)),
+        ("test", training.shape(found.X_test)),
+        ("labels", f"{len(found.classes)} packages: {', '.join(found.classes)}"),
+    ))  # fmt: skip
     return training.demo_data(found)
 
 
@@ -335,28 +339,29 @@ def load_files(
     """Return the rows of the user's files, and say what they are."""
     with one_line_errors(f"{file}: "), reading(console, file, say):
         X, y, said = training.read(file)
-    say(f"[bold]{file}[/bold]: {said}")
+    named = [("data", f"{file}: {said}")]
     other = None
     if test is not None:
         with one_line_errors(f"--test: {test}: "), reading(console, test, say):
             *other, said = training.read(test)
-        say(f"[bold]{test}[/bold]: {said}")
+        named.append(("test", f"{test}: {said}"))
     with one_line_errors(""):
         data = training.file_data(file, X, y, other, loss)
     if test is None and data.X_test is None:
-        say(f"Fewer than {training.FEWEST_ROWS} rows: none held out, no test.")
+        named.append(("test", f"none: fewer than {training.FEWEST_ROWS} rows, none held out"))
     elif test is None:
-        say(
-            f"Testing on {data.X_test.shape[0]:,} rows (10 %, always the same ones) held out from "
-            "training; --test FILE tests on a file."
-        )
+        named.append(("test", f"{data.X_test.shape[0]:,} rows of them (10 %, always the same), held "
+                      "out from training"))  # fmt: skip
     if data.classes is not None:
-        values, counts = np.unique(data.y, return_counts=True)
-        named = ", ".join(f"{k} ({n:,})" for k, n in zip(data.classes[:8], counts, strict=False))
-        more = "" if len(values) <= 8 else f", ... ({len(values)} in all)"
-        say(f"Labels: {named}{more}")
-        if data.y_test is not None:
-            note_strangers(say, data.classes, data.y_test, test or file)
+        counts = np.bincount(np.searchsorted(data.classes, data.y))
+        text = ", ".join(f"{k} ({n:,})" for k, n in zip(data.classes[:10], counts, strict=False))
+        more = "" if len(counts) <= 10 else f", ... ({len(counts)} in all)"
+        named.append(("labels", text + more))
+    elif len(data.y):
+        named.append(("target", f"{data.y.min():g} to {data.y.max():g}, mean {data.y.mean():g}"))
+    say(display.facts(*named))
+    if data.y_test is not None:
+        note_strangers(say, data.classes, data.y_test, test or file)
     return data
 
 
@@ -369,11 +374,6 @@ def note_strangers(say: Any, classes: np.ndarray | None, y: np.ndarray, file: st
                 f"{strangers:,} test rows of {file} have labels that were not there in training: "
                 "they count as wrong"
             )
-
-
-def mode(last: training.Run) -> str:
-    """Say which mode the runner chose, and why."""
-    return f"Mode [bold]{last.result.mode}[/bold]: {last.result.reason}"
 
 
 @contextlib.contextmanager

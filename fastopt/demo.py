@@ -194,9 +194,9 @@ def build(
     description = (
         f"Which package is a line of Python source code from? {len(lines):,} distinct lines of the "
         f"{len(classes)} largest packages in {' and '.join(folders)} ({bytes_read / 1e6:.1f} MB in "
-        f"{len(files):,} files): {', '.join(classes)}. {shared:,} lines that stand in several "
-        f"packages are left out. One line in {TEST_EVERY}, by a hash of its text, is held out for "
-        f"testing; always answering {classes[largest]} would be right on {baseline:.1%} of them."
+        f"{len(files):,} files); {shared:,} lines that stand in several packages are left out. "
+        f"One line in {TEST_EVERY}, chosen by a hash of its text, is held out for testing; always "
+        f"answering {classes[largest]} would be right on {baseline:.1%} of them."
     )
     train = np.flatnonzero(~test)
     test = np.flatnonzero(test)

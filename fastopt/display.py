@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from fastopt.training import Run
 
-__all__ = ["LiveTraining", "si", "table"]
+__all__ = ["LiveTraining", "facts", "si", "table"]
 
 REDRAW = 0.1  # seconds; drawing costs about a millisecond
 LINE = 1.0  # seconds between lines where nothing can be redrawn
@@ -47,6 +48,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def facts(*named: tuple[str, str]) -> Table:
+    """Return lines of text, each with a name in front."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True, min_width=5)
+    grid.add_column()
+    for name, text in named:
+        grid.add_row(name, text)
+    return grid
+
+
 class LiveTraining:
     """Show one training: a bar on a terminal, a line a second elsewhere, nothing if quiet.
 
@@ -65,8 +76,8 @@ class LiveTraining:
             TextColumn("epoch {task.fields[epoch]}", style="cyan"),
             TextColumn("{task.fields[rows]} rows", style="cyan"),
             TextColumn("{task.fields[rate]} nnz/s", style="green"),
-            TextColumn("{task.fields[eta]} left"),
-            console=console, auto_refresh=False, expand=True, transient=True,
+            TextColumn("{task.fields[eta]}"),
+            console=console, auto_refresh=False, expand=True,
         )  # fmt: skip
         self.task = self.bar.add_task(label, epoch="", rows="0", rate="", eta="", total=1)
 
@@ -82,22 +93,25 @@ class LiveTraining:
     def update(self, progress: Any) -> None:
         """Show the runner's progress, if it is time to."""
         now = time.perf_counter()
-        if self.quiet or now - self.shown < (REDRAW if self.live else LINE):
+        done, total = progress.rows_done, progress.rows_total
+        wait = 0 if self.live and done == total else REDRAW if self.live else LINE
+        if self.quiet or now - self.shown < wait:
             return
         self.shown = now
-        done, total = progress.rows_done, progress.rows_total
         fields = {
             "epoch": f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}",
             "rows": si(done),
             "rate": si(progress.nnz_per_second),
-            "eta": clock(progress.seconds * (total - done) / done) if done else "?",
+            "eta": f"{clock(progress.seconds * (total - done) / done)} left" if done else "",
         }
+        if done == total:
+            fields["eta"] = f"{progress.seconds:.2f} s"
         if self.live:
             self.bar.update(self.task, completed=done, total=total, refresh=True, **fields)
         else:
             self.console.print(
                 f"{self.label}: {done / max(total, 1):.0%}, epoch {fields['epoch']}, "
-                f"{fields['rows']} rows, {fields['rate']} nnz/s, {fields['eta']} left",
+                f"{fields['rows']} rows, {fields['rate']} nnz/s, {fields['eta']}",
                 highlight=False,
             )
 
@@ -105,12 +119,14 @@ class LiveTraining:
 def table(runs: Sequence[Run], tested: str) -> Table:
     """Return the table of all trainings; `tested` names the rows that the metrics are from."""
     shown = Table(
-        title="", show_edge=False, pad_edge=False, header_style="bold", box=None, padding=(0, 1)
-    )
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
+        header_style="bold",
+    )  # fmt: skip
     metrics = list(runs[0].metrics)
     one = next((run for run in runs if run.result.threads == 1), None)
+    fastest = max((run.result for run in runs), key=lambda result: result.nnz_per_second)
     columns = ["threads", "seconds", "examples/s", "non-zeros/s", "objective"]
-    columns += [f"{tested} {name}" for name in metrics]
+    columns += [name if k else f"{tested} {name}" for k, name in enumerate(metrics)]
     for name in columns + (["speed-up"] if one else []):
         shown.add_column(name, justify="right", no_wrap=True)
     for run in runs:
@@ -126,5 +142,5 @@ def table(runs: Sequence[Run], tested: str) -> Table:
         if one:
             speed = result.nnz_per_second / one.result.nnz_per_second
             cells.append(f"{speed:.2f}×")
-        shown.add_row(*cells, style="bold green" if run is runs[-1] and len(runs) > 1 else "")
+        shown.add_row(*cells, style="green" if len(runs) > 1 and result is fastest else "")
     return shown
