@@ -18,6 +18,7 @@ from rich.console import Console
 
 import fastopt
 from fastopt import demo, display, models, quickbench, training
+from fastopt.data import CSR
 from fastopt.files import replacing
 from fastopt.threads import resolve
 
@@ -108,6 +109,14 @@ def not_negative(value: float | None) -> float | None:
     return value
 
 
+def check_out(path: str | None) -> None:
+    """Refuse, before any work is done, a file to write that cannot be one."""
+    if path is not None and os.path.isdir(path):
+        raise UserError(f"--out: {path} is a folder, not a file", 2)
+    if path is not None and not os.path.isdir(os.path.dirname(path) or "."):
+        raise UserError(f"--out: no such folder: {os.path.dirname(path)}", 2)
+
+
 File = Annotated[
     str,
     typer.Argument(
@@ -165,8 +174,7 @@ def train(
     """
     console = Console(highlight=False)
     say = (lambda *text, **how: None) if quiet else console.print
-    if out is not None and not os.path.isdir(os.path.dirname(out) or "."):
-        raise UserError(f"--out: no such folder: {os.path.dirname(out)}", 2)
+    check_out(out)
     counts = threads or ([1, resolve()] if file == "demo" else [resolve()])
     counts = list(dict.fromkeys(counts))
     options = {
@@ -206,7 +214,7 @@ def train(
                 models.save(out, last.model)
     say(display.facts(("mode", f"{last.result.mode}: {last.result.reason}")))
     say("")
-    console.print(display.table(runs, "test"))
+    console.print(display.table(runs))
     if out is not None:
         say(f"\nModel of the {'last' if len(runs) > 1 else 'only'} row saved to {out}")
     if interrupted:
@@ -236,6 +244,7 @@ def predict(
     How many of the predictions agree with the file's own labels goes to stderr. Columns that were
     not there in training count nothing; how many there are is said on stderr too.
     """
+    check_out(out)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     with one_line_errors(""):
         trained = models.load(model)
@@ -252,35 +261,32 @@ def predict(
         with one_line_errors(f"{file}: "):
             X, y, said = training.read(file)
         notes.print(f"{file}: {said}")
-    columns, values = trained.unknown(X)
-    if columns:
-        notes.print(
-            f"{columns:,} columns ({values:,} values) of {file} were not there in training: ignored"
-        )
+    note_strange_columns(notes.print, trained.n_features, X, file)
     decision = trained.decision(X)
     labels = trained.label(decision)
-    lines = [str(label) for label in labels.tolist()]
+    lines = [shown(label) for label in labels.tolist()]
     if proba:
-        notes.print("Probabilities of: " + " ".join(str(label) for label in trained.classes))
+        notes.print("Probabilities of: " + " ".join(map(shown, trained.classes.tolist())))
         rows = trained.probability(decision).tolist()
         lines = [
             " ".join([line, *(f"{p:.6g}" for p in row)])
             for line, row in zip(lines, rows, strict=True)
         ]
-    text = "".join(f"{line}\n" for line in lines)
     if out is None:
-        sys.stdout.write(text)
+        # in pieces: one unbuffered write would not notice that the reader left in the middle of it
+        for start in range(0, len(lines), 4096):
+            sys.stdout.write("".join(f"{line}\n" for line in lines[start : start + 4096]))
         sys.stdout.flush()
     else:
         with one_line_errors("--out: "), replacing(out) as target:
-            target.write(text.encode())
+            target.writelines(f"{line}\n".encode() for line in lines)
     if trained.classes is not None and trained.classes.dtype.kind != np.asarray(y).dtype.kind \
             and "U" in (trained.classes.dtype.kind, y.dtype.kind):  # fmt: skip
         notes.print("No accuracy: the model's labels are names, the file's are numbers, or reverse.")
     elif len(y):
         found = training.metrics_of(trained, labels, y)
         notes.print(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
-        note_strangers(notes.print, trained.classes, y, file)
+        note_strange_labels(notes.print, trained.classes, y, file)
     return 0
 
 
@@ -337,13 +343,13 @@ def load_files(
     console: Console, say: Any, file: str, test: str | None, loss: str
 ) -> training.Data:
     """Return the rows of the user's files, and say what they are."""
-    with one_line_errors(f"{file}: "), reading(console, file, say):
-        X, y, said = training.read(file)
+    with one_line_errors(f"{file}: "), reading(console, file, say) as report:
+        X, y, said = training.read(file, report)
     named = [("data", f"{file}: {said}")]
     other = None
     if test is not None:
-        with one_line_errors(f"--test: {test}: "), reading(console, test, say):
-            *other, said = training.read(test)
+        with one_line_errors(f"--test: {test}: "), reading(console, test, say) as report:
+            *other, said = training.read(test, report)
         named.append(("test", f"{test}: {said}"))
     with one_line_errors(""):
         data = training.file_data(file, X, y, other, loss)
@@ -354,18 +360,32 @@ def load_files(
                       "out from training"))  # fmt: skip
     if data.classes is not None:
         counts = np.bincount(np.searchsorted(data.classes, data.y))
-        text = ", ".join(f"{k} ({n:,})" for k, n in zip(data.classes[:10], counts, strict=False))
+        named_classes = zip(data.classes.tolist()[:10], counts, strict=False)
+        text = ", ".join(f"{shown(label)} ({n:,})" for label, n in named_classes)
         more = "" if len(counts) <= 10 else f", ... ({len(counts)} in all)"
         named.append(("labels", text + more))
     elif len(data.y):
         named.append(("target", f"{data.y.min():g} to {data.y.max():g}, mean {data.y.mean():g}"))
     say(display.facts(*named))
     if data.y_test is not None:
-        note_strangers(say, data.classes, data.y_test, test or file)
+        note_strange_columns(say, data.X.shape[1], data.X_test, test or file)
+        note_strange_labels(say, data.classes, data.y_test, test or file)
     return data
 
 
-def note_strangers(say: Any, classes: np.ndarray | None, y: np.ndarray, file: str) -> None:
+def shown(label: float | str) -> str:
+    """Return a label or number as a file has it: whole ones without a point."""
+    return str(label).removesuffix(".0")
+
+
+def note_strange_columns(say: Any, n_features: int, X: CSR, file: str) -> None:
+    """Say how many columns the model has no weights for."""
+    columns, values = models.beyond(X, n_features)
+    if columns:
+        say(f"{columns:,} columns ({values:,} values) of {file} were not there in training: ignored")
+
+
+def note_strange_labels(say: Any, classes: np.ndarray | None, y: np.ndarray, file: str) -> None:
     """Say how many rows have a label that no training row had."""
     if classes is not None:
         strangers = int(np.sum(~np.isin(y, classes)))
@@ -418,12 +438,11 @@ def on_interrupt() -> Iterator[list[int]]:
 @contextlib.contextmanager
 def reading(console: Console, what: str, say: Any) -> Iterator[Any]:
     """Show on a terminal that something is being read; yields a callback (what, share)."""
-    if not console.is_terminal or say is not console.print:
-        yield None
-        return
-    with console.status(f"Reading {what}") as status:
-
-        def report(doing: str, share: float) -> None:
-            status.update(f"Reading {what}: {doing}, {share:.0%}")
-
-        yield report
+    try:
+        if not console.is_terminal or say is not console.print:
+            yield None
+            return
+        with console.status(f"Reading {what}") as status:
+            yield lambda doing, share: status.update(f"Reading {what}: {doing}, {share:.0%}")
+    except KeyboardInterrupt:
+        raise UserError(f"interrupted while reading {what}", 130) from None

@@ -68,7 +68,6 @@ class LiveTraining:
     def __init__(self, console: Console, label: str, quiet: bool):
         self.console, self.label, self.quiet = console, label, quiet
         self.live = console.is_terminal and not quiet
-        self.shown = time.perf_counter()
         self.bar = Progress(
             TextColumn("[bold]{task.description:>9}"),
             BarColumn(bar_width=None),
@@ -82,6 +81,7 @@ class LiveTraining:
         self.task = self.bar.add_task(label, epoch="", rows="0", rate="", eta="", total=1)
 
     def __enter__(self) -> LiveTraining:
+        self.shown = time.perf_counter()
         if self.live:
             self.bar.start()
         return self
@@ -116,8 +116,8 @@ class LiveTraining:
             )
 
 
-def table(runs: Sequence[Run], tested: str) -> Table:
-    """Return the table of all trainings; `tested` names the rows that the metrics are from."""
+def table(runs: Sequence[Run]) -> Table:
+    """Return the table of all trainings."""
     shown = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
         header_style="bold",
@@ -126,7 +126,7 @@ def table(runs: Sequence[Run], tested: str) -> Table:
     one = next((run for run in runs if run.result.threads == 1), None)
     fastest = max((run.result for run in runs), key=lambda result: result.nnz_per_second)
     columns = ["threads", "seconds", "examples/s", "non-zeros/s", "objective"]
-    columns += [name if k else f"{tested} {name}" for k, name in enumerate(metrics)]
+    columns += ["test accuracy" if name == "accuracy" else name for name in metrics]
     for name in columns + (["speed-up"] if one else []):
         shown.add_column(name, justify="right", no_wrap=True)
     for run in runs:

@@ -12,7 +12,7 @@ import numpy as np
 from fastopt.data import CSR
 from fastopt.files import load_npz, save_npz
 
-__all__ = ["LinearModel", "load", "save"]
+__all__ = ["LinearModel", "beyond", "classes_of", "load", "save"]
 
 KIND, VERSION = "fastopt linear model", 1
 NONZEROS_AT_ONCE = 1 << 20  # bounds the temporaries of `LinearModel.decision`
@@ -51,7 +51,7 @@ class LinearModel:
         Parameters
         ----------
         X : CSR, shape (n_rows, any)
-            The rows. Fewer columns than the model's are fine; `unknown` counts what is ignored.
+            The rows. Fewer columns than the model's are fine; `beyond` counts what is ignored.
 
         Returns
         -------
@@ -117,17 +117,18 @@ class LinearModel:
         total = p.sum(axis=1, keepdims=True)
         return np.where(total > 0, p / np.where(total > 0, total, 1), 1 / p.shape[1])
 
-    def unknown(self, X: CSR) -> tuple[int, int]:
-        """Return how many columns, and how many of the values, of `X` the model has no weights for.
 
-        Returns
-        -------
-        columns, values : int
-        """
-        if X.shape[1] <= self.n_features:
-            return 0, 0
-        beyond = X.indices[X.indices >= self.n_features]
-        return len(np.unique(beyond)), len(beyond)
+def beyond(X: CSR, n_features: int) -> tuple[int, int]:
+    """Return how many columns, and how many values, of `X` are past the first `n_features` columns.
+
+    Returns
+    -------
+    columns, values : int
+    """
+    if X.shape[1] <= n_features:
+        return 0, 0
+    found = X.indices[X.indices >= n_features]
+    return len(np.unique(found)), len(found)
 
 
 def save(path: str | os.PathLike[str], model: LinearModel) -> None:

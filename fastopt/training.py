@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,19 +57,28 @@ class Run:
     stopped: bool
 
 
-def read(path: str) -> tuple[CSR, np.ndarray, str]:
+def read(
+    path: str, on_progress: Callable[[str, float], object] | None = None
+) -> tuple[CSR, np.ndarray, str]:
     """Return the rows and labels of a svmlight file, and a line on what was read how fast.
 
     Column k is index k: where indices start at 1, column 0 stays empty. Guessing the first index
     from each file by itself could shift a test file against its training file.
     """
+    size = 0
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal size
+        size = done
+        if on_progress and total:
+            on_progress(f"{done / 1e6:,.0f} MB", done / total)
+
     start = time.perf_counter()
-    X, y = load_svmlight(path, zero_based=True)
+    X, y = load_svmlight(path, zero_based=True, on_progress=progress)
     seconds = time.perf_counter() - start
-    size = os.path.getsize(path) / 1e6
     packed = " of gzip" if path.endswith(".gz") else ""
-    said = f"{shape(X)}; read {size:.1f} MB{packed} in {seconds:.2f} s, {size / seconds:,.0f} MB/s"
-    return X, y, said
+    said = f"{shape(X)}; read {size / 1e6:.1f} MB{packed} in {seconds:.2f} s"
+    return X, y, f"{said}: {size / 1e6 / seconds:,.0f} MB/s"
 
 
 def shape(X: CSR) -> str:

@@ -80,10 +80,10 @@ def test_labels_and_probabilities():
             other.probability(other.decision(X))
 
 
-def test_unknown_counts_what_has_no_weight():
+def test_beyond_counts_what_has_no_weight():
     X = CSR(np.ones(5, "f4"), np.array([0, 7, 9, 6, 9], "i4"), np.array([0, 3, 5]), (2, 10))
-    assert model(np.random.default_rng(0)).unknown(X) == (2, 3)
-    assert model(np.random.default_rng(0), features=10).unknown(X) == (0, 0)
+    assert models.beyond(X, 7) == (2, 3)
+    assert models.beyond(X, 10) == models.beyond(X, 12) == (0, 0)
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
