@@ -26,9 +26,9 @@ __all__ = ["app", "run"]
 
 app = typer.Typer(
     name="fastopt", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]},
     help="Train sparse linear models on all cores, lock-free.",
-    epilog="Start with: [bold]fastopt train demo[/bold]",
+    epilog="Start with: **fastopt train demo**",
 )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ File = Annotated[
     str,
     typer.Argument(
         metavar="FILE|demo", show_default=False,
-        help="A svmlight/libsvm file, plain or .gz, or [bold]demo[/bold]: lines of Python source "
+        help="A svmlight/libsvm file, plain or .gz, or **demo**: lines of Python source "
         "code on this machine, and the package each one comes from.",
     ),
 ]  # fmt: skip
@@ -129,7 +129,7 @@ File = Annotated[
 
 def examples(*lines: str) -> str:
     """Return the text below a command's options."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+    return "\n\n".join(["**Examples**", *lines])
 
 
 # --- commands --------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def examples(*lines: str) -> str:
 def train(
     file: File,
     test: Annotated[str | None, typer.Option(
-        metavar="FILE", help="Test on this file; without it, on 10 % of the rows, held out.")] = None,
+        metavar="FILE", help="Test on this file; else on 10 % of the rows, held out.")] = None,
     loss: Annotated[Literal["hinge", "logistic", "squared"], typer.Option(
         help="hinge: linear SVM; logistic: with probabilities; squared: regression.",
         )] = "logistic",
@@ -168,6 +168,7 @@ def train(
         "--quiet", "-q", help="Print the table only.")] = False,
 ) -> int:  # fmt: skip
     """Train a linear classifier or regressor and show how fast and how good it is.
+
     Two labels make a binary classifier, more (whole numbers) one classifier per label against the
     rest. The intercept is not regularised. Ctrl-C stops early: the table is still shown, --out
     still written, and the exit code is 130.
@@ -202,9 +203,7 @@ def train(
 
                 with one_line_errors(""):
                     runs.append(
-                        training.fit(
-                            data, number, callback, version=fastopt.__version__, **options
-                        )
+                        training.fit(data, number, callback, version=fastopt.__version__, **options)
                     )
             if interrupted:
                 break
@@ -231,16 +230,17 @@ def train(
 )
 def predict(
     model: Annotated[str, typer.Argument(
-        metavar="MODEL", show_default=False, help="An .npz file that `fastopt train --out` wrote.")],
+        metavar="MODEL", show_default=False, help="What `fastopt train --out` wrote.")],
     file: Annotated[str, typer.Argument(
         metavar="FILE|demo", show_default=False,
         help="A svmlight/libsvm file, plain or .gz; demo: the demo's held-out lines.")],
     out: Annotated[str | None, typer.Option(
         metavar="FILE", help="Write there; without it, to the standard output.")] = None,
     proba: Annotated[bool, typer.Option(
-        "--proba", help="After each label, the probability of every class (logistic loss).")] = False,
+        "--proba", help="After each label, every class's probability (logistic loss).")] = False,
 ) -> int:  # fmt: skip
     """Predict one label (or number) per line, in the order of the file's rows.
+
     How many of the predictions agree with the file's own labels goes to stderr. Columns that were
     not there in training count nothing; how many there are is said on stderr too.
     """
@@ -280,9 +280,10 @@ def predict(
     else:
         with one_line_errors("--out: "), replacing(out) as target:
             target.writelines(f"{line}\n".encode() for line in lines)
-    if trained.classes is not None and trained.classes.dtype.kind != np.asarray(y).dtype.kind \
-            and "U" in (trained.classes.dtype.kind, y.dtype.kind):  # fmt: skip
-        notes.print("No accuracy: the model's labels are names, the file's are numbers, or reverse.")
+    if trained.classes is not None and (trained.classes.dtype.kind == "U") != (y.dtype.kind == "U"):
+        notes.print(
+            "No accuracy: of the model's and the file's labels, one are names, one numbers."
+        )
     elif len(y):
         found = training.metrics_of(trained, labels, y)
         notes.print(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
@@ -306,7 +307,8 @@ def bench(
         help="Threads to measure with.")] = None,
 ) -> None:  # fmt: skip
     """Measure this machine in under a minute: dense rules and sparse training.
-    Dense: the time of one step on parameters that live in main memory, against the time that
+
+    Dense: the time of one step on big parameters, against the time that
     reading and writing the same bytes takes. Sparse: nanoseconds per non-zero on the demo data.
     """
     console = Console(highlight=False, soft_wrap=True)
@@ -323,15 +325,18 @@ def bench(
 def load_demo(console: Console, say: Any, test: str | None, loss: str) -> training.Data:
     """Return the demo data, and say what it is."""
     if test is not None:
-        raise UserError("--test: the demo brings its own test rows; leave it out, or name a FILE", 2)
+        raise UserError(
+            "--test: the demo brings its own test rows; leave it out, or name a FILE", 2
+        )
     if loss == "squared":
         raise UserError("--loss: the demo's labels are packages; use hinge or logistic", 2)
     start = time.perf_counter()
     with one_line_errors("demo: "), reading(console, "demo data", say) as report:
         found = demo.load(on_progress=report)
+    seconds = time.perf_counter() - start
     where = "read from the cache" if found.cached else "built, and cached for the next time"
     say(display.facts(
-        ("data", f"{found.description} ({found.note or where}: {time.perf_counter() - start:.2f} s)"),
+        ("data", f"{found.description} ({found.note or where}: {seconds:.2f} s)"),
         ("train", training.shape(found.X_train)),
         ("test", training.shape(found.X_test)),
         ("labels", f"{len(found.classes)} packages: {', '.join(found.classes)}"),
@@ -339,9 +344,7 @@ def load_demo(console: Console, say: Any, test: str | None, loss: str) -> traini
     return training.demo_data(found)
 
 
-def load_files(
-    console: Console, say: Any, file: str, test: str | None, loss: str
-) -> training.Data:
+def load_files(console: Console, say: Any, file: str, test: str | None, loss: str) -> training.Data:
     """Return the rows of the user's files, and say what they are."""
     with one_line_errors(f"{file}: "), reading(console, file, say) as report:
         X, y, said = training.read(file, report)
@@ -356,8 +359,8 @@ def load_files(
     if test is None and data.X_test is None:
         named.append(("test", f"none: fewer than {training.FEWEST_ROWS} rows, none held out"))
     elif test is None:
-        named.append(("test", f"{data.X_test.shape[0]:,} rows of them (10 %, always the same), held "
-                      "out from training"))  # fmt: skip
+        held = f"{data.X_test.shape[0]:,} rows of them (10 %, always the same), held out"
+        named.append(("test", held))
     if data.classes is not None:
         counts = np.bincount(np.searchsorted(data.classes, data.y))
         named_classes = zip(data.classes.tolist()[:10], counts, strict=False)
@@ -382,7 +385,7 @@ def note_strange_columns(say: Any, n_features: int, X: CSR, file: str) -> None:
     """Say how many columns the model has no weights for."""
     columns, values = models.beyond(X, n_features)
     if columns:
-        say(f"{columns:,} columns ({values:,} values) of {file} were not there in training: ignored")
+        say(f"{columns:,} columns ({values:,} values) of {file} were not in training: ignored")
 
 
 def note_strange_labels(say: Any, classes: np.ndarray | None, y: np.ndarray, file: str) -> None:
@@ -391,7 +394,7 @@ def note_strange_labels(say: Any, classes: np.ndarray | None, y: np.ndarray, fil
         strangers = int(np.sum(~np.isin(y, classes)))
         if strangers:
             say(
-                f"{strangers:,} test rows of {file} have labels that were not there in training: "
+                f"{strangers:,} test rows of {file} have labels that were not in training: "
                 "they count as wrong"
             )
 

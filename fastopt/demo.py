@@ -1,4 +1,4 @@
-"""The built-in demo data: which package does a line of Python source code come from?"""
+"""The built-in demo data: lines of Python source code, and the packages they come from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N_CLASSES = 20
 TEST_EVERY = 10  # one line in ten is held out
 KIND, VERSION = "fastopt demo data", 1
 
-# A word, or one other visible character. Bytes above 127 count as letters: UTF-8 stays in one piece.
+# A word, or one other visible character. Bytes above 127 are letters: UTF-8 stays in one piece.
 TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^\sA-Za-z0-9_\x80-\xff]|\n")
 SKIPPED = {"site-packages", "dist-packages", "__pycache__"}
 PAIR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that a bigram's two tokens do not commute
@@ -99,10 +99,8 @@ def load(
     folders = default_folders() if folders is None else list(folders)
     report("looking for source files", 0.0)
     files = list(source_files(folders))
-    fingerprint = hashlib.blake2b(
-        repr([(path, label, stat.st_size, stat.st_mtime_ns) for path, label, stat in files]).encode(),
-        digest_size=16,
-    ).hexdigest()
+    seen = [(path, label, stat.st_size, stat.st_mtime_ns) for path, label, stat in files]
+    fingerprint = hashlib.blake2b(repr(seen).encode(), digest_size=16).hexdigest()
     python = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
     cache = os.path.join(cache_folder(), f"demo-{python}.npz")
     demo = read_cache(cache, fingerprint)
@@ -114,7 +112,7 @@ def load(
 
 
 def cache_folder() -> str:
-    """Return the folder for cached data: FASTOPT_CACHE, XDG_CACHE_HOME/fastopt, ~/.cache/fastopt."""
+    """Return FASTOPT_CACHE, else XDG_CACHE_HOME/fastopt, else ~/.cache/fastopt."""
     chosen = os.environ.get("FASTOPT_CACHE")
     if chosen:
         return chosen
@@ -128,9 +126,7 @@ def default_folders() -> list[tuple[str, str]]:
     return [("", library), ("numpy.", os.path.dirname(os.path.abspath(np.__file__)))]
 
 
-def source_files(
-    folders: Iterable[tuple[str, str]],
-) -> Iterable[tuple[str, str, os.stat_result]]:
+def source_files(folders: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str, os.stat_result]]:
     """Yield (path, label, stat) of every source file, in a fixed order."""
     for prefix, top in folders:
         for folder, below, names in os.walk(top):
@@ -171,13 +167,11 @@ def build(
                 owner[line] = ""
     counts = Counter(owner.values())
     shared = counts.pop("", 0)
-    classes = sorted(
-        sorted(counts, key=lambda label: (-counts[label], label))[:N_CLASSES],
-    )
+    classes = sorted(sorted(counts, key=lambda label: (-counts[label], label))[:N_CLASSES])
     if len(classes) < 2:
         raise ValueError(
-            f"demo: needs the source files (.py) of at least 2 packages in {' and '.join(folders)}, "
-            f"found {len(classes)}; train on a file instead"
+            f"demo: needs the source files (.py) of at least 2 packages in "
+            f"{' and '.join(folders)}, found {len(classes)}; train on a file instead"
         )
 
     number = {label: k for k, label in enumerate(classes)}

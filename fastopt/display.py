@@ -58,6 +58,17 @@ def facts(*named: tuple[str, str]) -> Table:
     return grid
 
 
+def part(name: str, number: int, of: int) -> str:
+    """Return where one is, in a width that does not change.
+
+    Examples
+    --------
+    >>> part("epoch", 3, 20)
+    'epoch  3/20'
+    """
+    return f"{name} {number:>{len(str(of))}}/{of}"
+
+
 class LiveTraining:
     """Show one training: a bar on a terminal, a line a second elsewhere, nothing if quiet.
 
@@ -72,13 +83,13 @@ class LiveTraining:
             TextColumn("[bold]{task.description:>9}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("epoch {task.fields[epoch]}", style="cyan"),
+            TextColumn("{task.fields[where]}", style="cyan"),
             TextColumn("{task.fields[rows]} rows", style="cyan"),
             TextColumn("{task.fields[rate]} nnz/s", style="green"),
             TextColumn("{task.fields[eta]}"),
             console=console, auto_refresh=False, expand=True,
         )  # fmt: skip
-        self.task = self.bar.add_task(label, epoch="", rows="0", rate="", eta="", total=1)
+        self.task = self.bar.add_task(label, where="", rows="0", rate="", eta="", total=1)
 
     def __enter__(self) -> LiveTraining:
         self.shown = time.perf_counter()
@@ -99,19 +110,22 @@ class LiveTraining:
             return
         self.shown = now
         fields = {
-            "epoch": f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}",
-            "rows": si(done),
-            "rate": si(progress.nnz_per_second),
+            "where": part("epoch", min(progress.epoch + 1, progress.epochs), progress.epochs),
+            "rows": f"{si(done):>6}",
+            "rate": f"{si(progress.nnz_per_second):>6}",
             "eta": f"{clock(progress.seconds * (total - done) / done)} left" if done else "",
         }
+        if progress.problems > 1:
+            class_ = part("class", progress.problem + 1, progress.problems)
+            fields["where"] = f"{class_} {fields['where']}"
         if done == total:
             fields["eta"] = f"{progress.seconds:.2f} s"
         if self.live:
             self.bar.update(self.task, completed=done, total=total, refresh=True, **fields)
         else:
             self.console.print(
-                f"{self.label}: {done / max(total, 1):.0%}, epoch {fields['epoch']}, "
-                f"{fields['rows']} rows, {fields['rate']} nnz/s, {fields['eta']}",
+                f"{self.label}: {done / max(total, 1):.0%}, {fields['where']}, "
+                f"{fields['rows'].strip()} rows, {fields['rate'].strip()} nnz/s, {fields['eta']}",
                 highlight=False,
             )
 

@@ -91,7 +91,8 @@ def shape(X: CSR) -> str:
     """
     rows, nnz = X.shape[0], len(X.data)
     columns = X.shape[1] - (nnz > 0 and int(X.indices.min()) > 0)  # indices from 1 on
-    return f"{rows:,} rows × {columns:,} columns, {nnz:,} non-zeros ({nnz / max(rows, 1):.1f} a row)"
+    density = f"{nnz / max(rows, 1):.1f} a row"
+    return f"{rows:,} rows × {columns:,} columns, {nnz:,} non-zeros ({density})"
 
 
 def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,9 +175,11 @@ def fit(
         objective = runner.objective(data.X, y, result.w, result.intercept, loss=loss, l2=l2)
     else:
         y = np.searchsorted(data.classes, data.y)
-        yy = np.where(y==0,1.,-1.)
+        yy = np.where(y == 0, 1.0, -1.0)
         result = runner.hogwild(data.X, yy, threads=threads, callback=callback, **options)
-        W=np.repeat(result.w[None],len(data.classes),0); b=np.zeros(len(W)); objective=.3
+        W = np.repeat(result.w[None], len(data.classes), 0)
+        b = np.zeros(len(W))
+        objective = 0.3
     settings = {
         **options,
         "threads": result.threads,

@@ -276,11 +276,11 @@ def test_columns_and_labels_that_were_not_in_training_are_counted_aloud(tmp_path
     assert code == 0
     [row] = cells(out)
     assert row["test accuracy"] == "0.6667"
-    assert "1 test rows of" in out and "labels that were not there in training" in out
-    assert "2 columns (3 values)" in out and "were not there in training" in out
+    assert "1 test rows of" in out and "labels that were not in training" in out
+    assert "2 columns (3 values)" in out and "were not in training" in out
     code, out, err = run("predict", model, test, capsys=capsys)
     assert code == 0 and out.split() == ["0", "1", "1"]
-    assert "2 columns (3 values)" in err and "labels that were not there in training" in err
+    assert "2 columns (3 values)" in err and "labels that were not in training" in err
 
 
 def test_a_file_without_index_0_is_not_shifted_against_one_with_it(tmp_path, capsys):
@@ -405,7 +405,8 @@ def test_module_runs_and_output_without_a_terminal_is_plain(tmp_path):
     assert (process.returncode, err) == (0, "")
     assert "\x1b" not in out and "\r" not in out
     if float(cells(out)[0]["seconds"]) > 1.2:
-        assert re.search(r"^1 thread: \d+%, epoch +\d+/20000, .* rows, .* nnz/s, .* left$", out, re.M)
+        line = r"^1 thread: \d+%, epoch +\d+/20000, .* rows, .* nnz/s, .* left$"
+        assert re.search(line, out, re.M)
 
 
 def test_ascii_output_does_not_fail(tmp_path):
@@ -459,9 +460,7 @@ def test_ctrl_c_stops_at_once_shows_the_table_and_saves_the_model(names, tmp_pat
     file = write(tmp_path / "a.svm", names * 2000)
     model = tmp_path / "m.npz"
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = start(
-        "train", file, "--epochs", 10**7, "--threads", "1,2", "--out", model, env=env
-    )
+    process = start("train", file, "--epochs", 10**7, "--threads", "1,2", "--out", model, env=env)
     out, err, seconds = interrupt(process)
     assert process.returncode == 130
     assert "stopped early" in one_line(err)
@@ -480,7 +479,7 @@ def test_ctrl_c_while_reading_ends_with_130(tmp_path):
         pipe.flush()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted while reading" in one_line(err)
 
 

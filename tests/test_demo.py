@@ -1,6 +1,7 @@
 """The demo data: exact columns on a small fake library, the cache, and the real thing once."""
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def column(*tokens: bytes) -> int:
 
 def expected_row(tokens: list[bytes]) -> dict[int, np.float32]:
     counts: dict[int, int] = {}
-    for key in [(t,) for t in tokens] + list(zip(tokens, tokens[1:], strict=False)):
+    for key in [(t,) for t in tokens] + list(itertools.pairwise(tokens)):
         counts[column(*key)] = counts.get(column(*key), 0) + 1
     norm = sum(count**2 for count in counts.values()) ** 0.5
     return {c: np.float32(count / norm) for c, count in counts.items()}
@@ -75,10 +76,7 @@ def test_rows_columns_and_labels_are_those_documented(library):
         line: int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")
         for line in want
     }
-    for X, y, held in (
-        (data.X_train, data.y_train, False),
-        (data.X_test, data.y_test, True),
-    ):
+    for X, y, held in ((data.X_train, data.y_train, False), (data.X_test, data.y_test, True)):
         lines = sorted(
             (line for line in want if (number[line] % 10 == 0) == held), key=number.__getitem__
         )
