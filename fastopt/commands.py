@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -195,30 +195,30 @@ def train(
     with on_interrupt() as interrupted:
         for number in counts:
             label = "1 thread" if number == 1 else f"{number} threads"
-            with display.LiveTraining(console, label, quiet) as live:
+            with display.LiveTraining(console, label, quiet) as live, one_line_errors("", options):
 
                 def callback(progress: Any, live: display.LiveTraining = live) -> bool:
                     live.update(progress)
                     return bool(interrupted)
 
-                with one_line_errors(""):
-                    runs.append(
-                        training.fit(data, number, callback, version=fastopt.__version__, **options)
-                    )
-            if interrupted:
+                found = training.fit(data, number, callback, version=fastopt.__version__, **options)
+            runs.append(found)
+            if interrupted or found.status == "diverged":
                 break
-        last = runs[-1]
-        if out is not None:
+        if found.status != "diverged" and out is not None:
             with one_line_errors("--out: "):
-                models.save(out, last.model)
-    say(display.facts(("mode", f"{last.result.mode}: {last.result.reason}")))
+                models.save(out, found.model)
+    say(display.facts(("mode", f"{found.mode}: {found.reason}")))
     say("")
     console.print(display.table(runs))
+    if found.status == "diverged":
+        saved = "; nothing saved" if out is not None else ""
+        return complain(f"training diverged: {found.message}{saved}", 1)
     if out is not None:
         say(f"\nModel of the {'last' if len(runs) > 1 else 'only'} row saved to {out}")
     if interrupted:
-        complain("interrupted: the last row is a training that was stopped early", 130)
-    return 130 if interrupted else 0
+        return complain("interrupted: the last row is a training that was stopped early", 130)
+    return 0
 
 
 @app.command(
@@ -400,8 +400,8 @@ def note_strange_labels(say: Any, classes: np.ndarray | None, y: np.ndarray, fil
 
 
 @contextlib.contextmanager
-def one_line_errors(prefix: str) -> Iterator[None]:
-    """Turn the errors that files and values may cause into one line for the user."""
+def one_line_errors(prefix: str, options: Iterable[str] = ()) -> Iterator[None]:
+    """Turn the errors that files and values of `options` may cause into one line for the user."""
     try:
         yield
     except OSError as error:
@@ -415,6 +415,8 @@ def one_line_errors(prefix: str) -> Iterator[None]:
         named = prefix.removesuffix(": ").split(": ")[-1]
         if named and text.startswith(named):
             prefix = prefix[: -len(named) - 2]
+        if text.split()[0] in options:
+            raise UserError(f"--{text}", 2) from None
         raise UserError(prefix + text) from None
 
 

@@ -86,13 +86,13 @@ class LiveTraining:
             TextColumn("{task.fields[where]}", style="cyan"),
             TextColumn("{task.fields[rows]} rows", style="cyan"),
             TextColumn("{task.fields[rate]} nnz/s", style="green"),
-            TextColumn("{task.fields[eta]}"),
+            TextColumn("{task.fields[left]}"),
             console=console, auto_refresh=False, expand=True,
         )  # fmt: skip
-        self.task = self.bar.add_task(label, where="", rows="0", rate="", eta="", total=1)
+        self.task = self.bar.add_task(label, where="", rows="0", rate="", left="", total=1)
 
     def __enter__(self) -> LiveTraining:
-        self.shown = time.perf_counter()
+        self.start = self.shown = time.perf_counter()
         if self.live:
             self.bar.start()
         return self
@@ -104,28 +104,25 @@ class LiveTraining:
     def update(self, progress: Any) -> None:
         """Show the runner's progress, if it is time to."""
         now = time.perf_counter()
-        done, total = progress.rows_done, progress.rows_total
+        done = progress.problem * progress.rows_total + progress.rows_done
+        total = progress.problems * progress.rows_total
         wait = 0 if self.live and done == total else REDRAW if self.live else LINE
         if self.quiet or now - self.shown < wait:
             return
         self.shown = now
-        fields = {
-            "where": part("epoch", min(progress.epoch + 1, progress.epochs), progress.epochs),
-            "rows": f"{si(done):>6}",
-            "rate": f"{si(progress.nnz_per_second):>6}",
-            "eta": f"{clock(progress.seconds * (total - done) / done)} left" if done else "",
-        }
+        where = part("epoch", min(progress.epoch + 1, progress.epochs), progress.epochs)
         if progress.problems > 1:
-            class_ = part("class", progress.problem + 1, progress.problems)
-            fields["where"] = f"{class_} {fields['where']}"
-        if done == total:
-            fields["eta"] = f"{progress.seconds:.2f} s"
+            where = f"{part('class', progress.problem + 1, progress.problems)} {where}"
+        rows, rate = si(done), si(progress.nnz_per_second)
+        left = f"{clock((now - self.start) * (total - done) / done)} left" if done else ""
         if self.live:
-            self.bar.update(self.task, completed=done, total=total, refresh=True, **fields)
+            self.bar.update(
+                self.task, completed=done, total=total, refresh=True, where=where,
+                rows=f"{rows:>6}", rate=f"{rate:>6}", left=left if done < total else "done",
+            )  # fmt: skip
         else:
             self.console.print(
-                f"{self.label}: {done / max(total, 1):.0%}, {fields['where']}, "
-                f"{fields['rows'].strip()} rows, {fields['rate'].strip()} nnz/s, {fields['eta']}",
+                f"{self.label}: {done / max(total, 1):.0%}, {where}, {rows} rows, {rate} nnz/s, {left}",
                 highlight=False,
             )
 
@@ -137,24 +134,23 @@ def table(runs: Sequence[Run]) -> Table:
         header_style="bold",
     )  # fmt: skip
     metrics = list(runs[0].metrics)
-    one = next((run for run in runs if run.result.threads == 1), None)
-    fastest = max((run.result for run in runs), key=lambda result: result.nnz_per_second)
+    one = next((run for run in runs if run.threads == 1), None)
+    fastest = max(runs, key=lambda run: run.nnz_per_second)
     columns = ["threads", "seconds", "examples/s", "non-zeros/s", "objective"]
     columns += ["test accuracy" if name == "accuracy" else name for name in metrics]
     for name in columns + (["speed-up"] if one else []):
         shown.add_column(name, justify="right", no_wrap=True)
     for run in runs:
-        result = run.result
         cells = [
-            str(result.threads),
-            f"{result.seconds:.2f}",
-            si(result.rows_per_second),
-            si(result.nnz_per_second),
+            str(run.threads),
+            f"{run.seconds:.2f}",
+            si(run.rows_per_second),
+            si(run.nnz_per_second),
             f"{run.objective:.5f}",
             *(f"{run.metrics[name]:.4f}" for name in metrics),
         ]
         if one:
-            speed = result.nnz_per_second / one.result.nnz_per_second
+            speed = run.nnz_per_second / one.nnz_per_second
             cells.append(f"{speed:.2f}×")
-        shown.add_row(*cells, style="green" if len(runs) > 1 and result is fastest else "")
+        shown.add_row(*cells, style="green" if len(runs) > 1 and run is fastest else "")
     return shown

@@ -11,11 +11,11 @@ import numpy as np
 
 from fastopt.data import CSR
 from fastopt.files import load_npz, save_npz
+from fastopt.runner import margins
 
 __all__ = ["LinearModel", "beyond", "classes_of", "load", "save"]
 
 KIND, VERSION = "fastopt linear model", 1
-NONZEROS_AT_ONCE = 1 << 20  # bounds the temporaries of `LinearModel.decision`
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,15 @@ class LinearModel:
         -------
         numpy.ndarray of float64, shape (n_rows, n_outputs)
         """
-        out = np.empty((X.shape[0], len(self.b)))
-        indptr = np.asarray(X.indptr, np.int64)
-        W = np.asarray(self.W, np.float64)
-        row = 0
-        while row < X.shape[0]:
-            last = int(np.searchsorted(indptr, indptr[row] + NONZEROS_AT_ONCE, side="right")) - 1
-            last = min(max(last, row + 1), X.shape[0])
-            at = slice(int(indptr[row]), int(indptr[last]))
-            indices, data = X.indices[at], np.asarray(X.data[at], np.float64)
-            rows = np.repeat(np.arange(last - row), np.diff(indptr[row : last + 1]))
-            if X.shape[1] > self.n_features:
-                known = indices < self.n_features
-                indices, data, rows = indices[known], data[known], rows[known]
-            for k in range(len(self.b)):
-                out[row:last, k] = np.bincount(rows, W[k, indices] * data, last - row) + self.b[k]
-            row = last
-        return out
+        if X.shape[0] == 0:
+            return np.empty((0, len(self.b)))
+        indices, data, indptr = X.indices, X.data, X.indptr
+        if X.shape[1] > self.n_features:
+            known = indices < self.n_features
+            indptr = np.concatenate([[0], np.cumsum(known)])[indptr]
+            indices, data = indices[known], data[known]
+        data = data.astype(self.W.dtype, copy=False)
+        return margins(CSR(data, indices, indptr, (X.shape[0], self.n_features)), self.W, self.b)
 
     def predict(self, X: CSR) -> np.ndarray:
         """Return the predicted label of each row, or the predicted number for regression.

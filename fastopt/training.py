@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,14 +48,36 @@ class Data:
 class Run:
     """One training: the model and the numbers of the table.
 
-    `result` is the runner's own record, `metrics` what `evaluate` returned ({} without test rows).
+    Attributes
+    ----------
+    model : LinearModel
+    status, message : str
+        As the runner says: "finished", "stopped" or "diverged", and a sentence.
+    mode, reason : str
+        How the threads shared the weights, and why.
+    threads : int
+    seconds : float
+        Time of training alone.
+    rows_per_second, nnz_per_second : float
+        With one classifier per class, a row counts once when all of them have seen it, and a
+        non-zero once for each.
+    objective : float
+        At the end; with one classifier per class, the mean of theirs.
+    metrics : dict
+        What `evaluate` returned; {} without test rows.
     """
 
     model: LinearModel
-    result: Any
+    status: str
+    message: str
+    mode: str
+    reason: str
+    threads: int
+    seconds: float
+    rows_per_second: float
+    nnz_per_second: float
     objective: float
     metrics: dict[str, float]
-    stopped: bool
 
 
 def read(
@@ -117,6 +140,8 @@ def file_data(
     """Return the rows of a file with those of a test file, or with a tenth of its own held out."""
     if X.shape[0] == 0:
         raise ValueError(f"{name}: has no rows")
+    if X.shape[1] == 0:
+        raise ValueError(f"{name}: has no values, only labels")
     if test is None:
         train, held = split(X.shape[0])
         if len(held):
@@ -166,31 +191,37 @@ def fit(
     -------
     Run
     """
-    options = {"loss": loss, "l2": l2, **options}
-    if data.classes is None or len(data.classes) == 2:
-        y = data.y if data.classes is None else np.where(data.y == data.classes[1], 1.0, -1.0)
-        y = y.astype(data.X.data.dtype)
-        result = runner.hogwild(data.X, y, threads=threads, callback=callback, **options)
-        W, b = result.w[None, :], np.array([result.intercept], float)
-        objective = runner.objective(data.X, y, result.w, result.intercept, loss=loss, l2=l2)
-    else:
-        y = np.searchsorted(data.classes, data.y)
-        yy = np.where(y == 0, 1.0, -1.0)
-        result = runner.hogwild(data.X, yy, threads=threads, callback=callback, **options)
-        W = np.repeat(result.w[None], len(data.classes), 0)
-        b = np.zeros(len(W))
-        objective = 0.3
-    settings = {
-        **options,
-        "threads": result.threads,
-        "mode": result.mode,
-        "data": data.name,
-        "rows": data.X.shape[0],
-        "fastopt": version,
-    }
-    model = LinearModel(W, b, data.classes, settings)
-    metrics = {} if data.X_test is None else evaluate(model, data.X_test, data.y_test)
-    return Run(model, result, objective, metrics, result.status != 0)
+    X, classes = data.X, data.classes
+    options = {"loss": loss, "l2": l2, "average": True, "fit_intercept": True, **options}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "hogwild diverged", RuntimeWarning)
+        if classes is None:
+            done = runner.hogwild(X, data.y, threads=threads, callback=callback, **options)
+            W, b, results, targets = done.w[None, :], np.array([done.intercept]), [done], [data.y]
+        else:
+            codes = np.searchsorted(classes, data.y)
+            settings = runner.Settings.check(decay=0.9, mode="auto", threads=threads, **options)
+            every = runner.one_vs_rest(X, codes, len(classes), settings, callback=callback)
+            W, b, results = every.W, every.b, every.results
+            positive = [1] if len(classes) == 2 else range(len(classes))
+            targets = (np.where(codes == k, 1, -1) for k in positive)
+    objectives = [
+        runner.objective(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
+        for y, w, intercept in zip(targets, W, b, strict=True)
+    ]
+    seconds = sum(result.seconds for result in results)
+    last = results[-1]
+    model = LinearModel(W, b, classes, {
+        **options, "threads": last.threads, "mode": last.mode, "data": data.name,
+        "rows": X.shape[0], "fastopt": version,
+    })  # fmt: skip
+    return Run(
+        model, last.status, last.message, last.mode, last.reason, last.threads, seconds,
+        sum(result.rows for result in results) / len(W) / seconds if seconds else 0.0,
+        sum(result.nnz for result in results) / seconds if seconds else 0.0,
+        float(np.mean(objectives)),
+        {} if data.X_test is None else evaluate(model, data.X_test, data.y_test),
+    )  # fmt: skip
 
 
 def evaluate(model: LinearModel, X: CSR, y: np.ndarray) -> dict[str, float]:

@@ -122,6 +122,7 @@ def test_help_of_each_command(command, words, capsys):
         ("train bad.svm", 1, ["bad.svm:2: byte 5", "'x'"]),
         ("train good.svm --test bad.svm", 1, ["--test", "bad.svm:2: byte 5"]),
         ("train empty.svm", 1, ["empty.svm", "no rows"]),
+        ("train bare.svm", 1, ["bare.svm", "no values"]),
         ("train same.svm", 1, ["same.svm", "labels", "at least 2"]),
         ("train real.svm", 1, ["real.svm", "labels", "--loss squared"]),
         ("predict no.npz good.svm", 1, ["no.npz", "No such file"]),
@@ -138,6 +139,7 @@ def test_mistakes_are_one_line(argv, code, words, tmp_path, monkeypatch, capsys)
     write(Path("good.svm"), [1, -1] * 20)
     Path("bad.svm").write_text("1 1:2\n1 3:x\n")
     Path("empty.svm").write_text("")
+    Path("bare.svm").write_text("1\n0\n" * 20)
     Path("same.svm").write_text("1 1:2\n" * 30)
     Path("real.svm").write_text("".join(f"{k / 7} 1:{k}\n" for k in range(30)))
     settings = {"loss": "hinge"}
@@ -465,7 +467,8 @@ def test_ctrl_c_stops_at_once_shows_the_table_and_saves_the_model(names, tmp_pat
     assert process.returncode == 130
     assert "stopped early" in one_line(err)
     [row] = cells(out)  # training with 2 threads does not begin
-    assert row["threads"] == "1" and float(row["test accuracy"]) == 1.0
+    # the classifiers of several classes are trained one after the other: some have not begun
+    assert row["threads"] == "1" and float(row["test accuracy"]) > (0.99 if len(names) == 2 else 0.3)
     assert models.load(model).classes.tolist() == names
     assert seconds < 1.0  # of which training may take 0.2; the rest is evaluating and leaving
 

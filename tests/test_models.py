@@ -40,9 +40,7 @@ def model(rng, outputs=1, features=7, loss="logistic", dtype="float32"):
 @pytest.mark.parametrize("outputs", [1, 4])
 @pytest.mark.parametrize("columns", [3, 7, 12])
 @pytest.mark.parametrize(("dtype", "index"), [("float32", "int32"), ("float64", "int64")])
-@pytest.mark.parametrize("at_once", [1, 50, 1 << 20])
-def test_decision_is_the_product(outputs, columns, dtype, index, at_once, monkeypatch):
-    monkeypatch.setattr(models, "NONZEROS_AT_ONCE", at_once)
+def test_decision_is_the_product(outputs, columns, dtype, index):
     rng = np.random.default_rng(0)
     X = random_csr(rng, 60, columns, 3, dtype, index)
     m = model(rng, outputs, 7, dtype=dtype)
