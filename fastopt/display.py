@@ -142,7 +142,7 @@ def table(runs: Sequence[Run]) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         cells = [
-            str(run.threads),
+            f"{run.threads} of {run.asked}" if run.threads < run.asked else str(run.threads),
             f"{run.seconds:.2f}",
             si(run.rows_per_second),
             si(run.nnz_per_second),

@@ -55,7 +55,8 @@ class Run:
         As the runner says: "finished", "stopped" or "diverged", and a sentence.
     mode, reason : str
         How the threads shared the weights, and why.
-    threads : int
+    threads, asked : int
+        How many threads were used, and how many asked for.
     seconds : float
         Time of training alone.
     rows_per_second, nnz_per_second : float
@@ -73,6 +74,7 @@ class Run:
     mode: str
     reason: str
     threads: int
+    asked: int
     seconds: float
     rows_per_second: float
     nnz_per_second: float
@@ -216,7 +218,7 @@ def fit(
         "rows": X.shape[0], "fastopt": version,
     })  # fmt: skip
     return Run(
-        model, last.status, last.message, last.mode, last.reason, last.threads, seconds,
+        model, last.status, last.message, last.mode, last.reason, last.threads, threads, seconds,
         sum(result.rows for result in results) / len(W) / seconds if seconds else 0.0,
         sum(result.nnz for result in results) / seconds if seconds else 0.0,
         float(np.mean(objectives)),

@@ -192,7 +192,7 @@ def test_train_and_predict_give_back_the_files_labels(names, loss, tmp_path, cap
 
 
 def test_predict_reproduces_the_accuracy_of_train(tmp_path, capsys):
-    train = write(tmp_path / "train.svm", [1, 2, 3] * 300, noise=0.4)
+    train = write(tmp_path / "train.svm", [1, 2, 3] * 2000, noise=0.4)
     test = write(tmp_path / "test.svm", [1, 2, 3] * 100, seed=1, noise=0.4)
     model, labels = tmp_path / "m.npz", tmp_path / "labels.txt"
     code, out, _ = run(
@@ -304,6 +304,13 @@ def test_quiet_prints_the_table_only(tmp_path, capsys):
     assert out.startswith("threads") and len(out.splitlines()) == 4 and len(cells(out)) == 2
 
 
+def test_fewer_threads_than_asked_for_are_not_hidden(tmp_path, capsys):
+    file = write(tmp_path / "a.svm", [0, 1] * 100)
+    code, out, _ = run("train", file, "--threads", 2, capsys=capsys)
+    assert code == 0 and cells(out)[0]["threads"] == "1 of 2"
+    assert "mode   serial: 180 rows are too few" in out
+
+
 def test_settings_are_kept_in_the_model(tmp_path, capsys):
     file = write(tmp_path / "a.svm", [0, 1] * 100)
     model = tmp_path / "m.npz"
@@ -335,7 +342,7 @@ def library(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name in ("alpha", "beta", "gamma"):
         words = [f"{name}_{k}" for k in range(20)] + ["shared"] * 5
-        lines = {f"{a} = {b}({k})" for k, (a, b) in enumerate(rng.choice(words, (400, 2)))}
+        lines = {f"{a} = {b}({k})" for k, (a, b) in enumerate(rng.choice(words, (2000, 2)))}
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / f"{name}.py").write_text("\n".join(sorted(lines)))
     monkeypatch.setattr(demo, "default_folders", lambda: [("", str(tmp_path / "lib"))])
