@@ -18,7 +18,7 @@ from fastopt.files import load_npz, save_npz
 
 __all__ = ["Demo", "cache_folder", "load"]
 
-BITS = 18  # 2^18 columns
+BITS = 17  # 2^17 columns: few enough for threads to keep copies of the weights
 N_CLASSES = 20
 TEST_EVERY = 10  # one line in ten is held out
 KIND, VERSION = "fastopt demo data", 1
@@ -36,7 +36,7 @@ class Demo:
 
     Attributes
     ----------
-    X_train, X_test : CSR, shape (n_rows, 262144), float32 values, int32 indices
+    X_train, X_test : CSR, shape (n_rows, 131072), float32 values, int32 indices
         Hashed counts of tokens and of pairs of neighbouring tokens; rows have length 1.
     y_train, y_test : numpy.ndarray of int32, shape (n_rows,)
         Which of `classes` each line comes from.
@@ -71,7 +71,7 @@ def load(
     or from NumPy; the label is the package that the line comes from, among the 20 with the most
     lines. Repeated lines count once, and a line that stands in two packages is left out, as it
     has no right answer. The columns are counts of the line's tokens and pairs of neighbouring
-    tokens, hashed to 2^18 columns, each row scaled to length 1.
+    tokens, hashed to 2^17 columns, each row scaled to length 1.
 
     One line in ten is held out for testing, chosen by a hash of its text: no line is in both
     parts, but lines of one file are. The first call reads the files (seconds); later calls read a
@@ -100,6 +100,7 @@ def load(
     report("looking for source files", 0.0)
     files = list(source_files(folders))
     seen = [(path, label, stat.st_size, stat.st_mtime_ns) for path, label, stat in files]
+    seen += [BITS, N_CLASSES, TEST_EVERY]
     fingerprint = hashlib.blake2b(repr(seen).encode(), digest_size=16).hexdigest()
     python = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
     cache = os.path.join(cache_folder(), f"demo-{python}.npz")
@@ -208,8 +209,8 @@ def hash_tokens(tokens: Sequence[bytes]) -> np.ndarray:
 def hashed_rows(lines: Sequence[bytes], report: Callable[[float], object]) -> CSR:
     """Return one row per line: hashed counts of tokens and of token pairs, scaled to length 1.
 
-    With h the 64-bit hash of `hash_tokens`, token t has the column ``h(t) >> 46`` and the pair
-    s, t has ``(0x9E3779B97F4A7C15 * h(s) + h(t)) mod 2^64 >> 46``.
+    With h the 64-bit hash of `hash_tokens`, token t has the column ``h(t) >> 47`` and the pair
+    s, t has ``(0x9E3779B97F4A7C15 * h(s) + h(t)) mod 2^64 >> 47``.
     """
     shift = np.uint64(64 - BITS)
     known: dict[bytes, int] = {b"\n": 0}  # token -> number, in order of appearance

@@ -475,7 +475,9 @@ def test_ctrl_c_stops_at_once_shows_the_table_and_saves_the_model(names, tmp_pat
     assert "stopped early" in one_line(err)
     [row] = cells(out)  # training with 2 threads does not begin
     # the classifiers of several classes are trained one after the other: some have not begun
-    assert row["threads"] == "1" and float(row["test accuracy"]) > (0.99 if len(names) == 2 else 0.3)
+    assert row["threads"] == "1" and float(row["test accuracy"]) > (
+        0.99 if len(names) == 2 else 0.3
+    )
     assert models.load(model).classes.tolist() == names
     assert seconds < 1.0  # of which training may take 0.2; the rest is evaluating and leaving
 

@@ -21,7 +21,7 @@ def column(*tokens: bytes) -> int:
         int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "little") for token in tokens
     ]
     mixed = hashes[0] if len(hashes) == 1 else (0x9E3779B97F4A7C15 * hashes[0] + hashes[1]) & M64
-    return mixed >> 46
+    return mixed >> 47
 
 
 def expected_row(tokens: list[bytes]) -> dict[int, np.float32]:
@@ -80,7 +80,7 @@ def test_rows_columns_and_labels_are_those_documented(library):
         lines = sorted(
             (line for line in want if (number[line] % 10 == 0) == held), key=number.__getitem__
         )
-        assert X.shape == (len(lines), 2**18)
+        assert X.shape == (len(lines), 2**17)
         assert y.tolist() == [want[line][0] for line in lines]
         assert rows(X) == [expected_row(want[line][1]) for line in lines]
         assert (X.data.dtype, X.indices.dtype, X.indptr.dtype) == ("float32", "int32", "int64")
@@ -232,7 +232,7 @@ def test_the_real_data(tmp_path, monkeypatch):
         assert X.indptr[0] == 0 and X.indptr[-1] == len(X.data) == len(X.indices)
         lengths = np.diff(X.indptr)
         assert lengths.min() >= 1  # every line has a token
-        assert X.indices.min() >= 0 and X.indices.max() < 2**18
+        assert X.indices.min() >= 0 and X.indices.max() < 2**17
         inside = np.ones(len(X.indices) - 1, bool)
         inside[X.indptr[1:-1] - 1] = False
         assert (np.diff(X.indices)[inside] > 0).all()  # sorted, no repeats
