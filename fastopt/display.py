@@ -122,7 +122,8 @@ class LiveTraining:
             )  # fmt: skip
         else:
             self.console.print(
-                f"{self.label}: {done / max(total, 1):.0%}, {where}, {rows} rows, {rate} nnz/s, {left}",
+                f"{self.label}: {done / max(total, 1):.0%}, {where}, {rows} rows, "
+                f"{rate} nnz/s, {left}",
                 highlight=False,
             )
 

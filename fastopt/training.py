@@ -207,6 +207,9 @@ def fit(
             W, b, results = every.W, every.b, every.results
             positive = [1] if len(classes) == 2 else range(len(classes))
             targets = (np.where(codes == k, 1, -1) for k in positive)
+            for k in range(len(results), len(W)):  # stopped before its turn: the best constant
+                share = np.mean(codes == k)
+                b[k] = np.log(share / (1 - share)) if loss == "logistic" else -1.0
     objectives = [
         runner.objective(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
         for y, w, intercept in zip(targets, W, b, strict=True)
