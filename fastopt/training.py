@@ -102,20 +102,20 @@ def read(
     X, y = load_svmlight(path, zero_based=True, on_progress=progress)
     seconds = time.perf_counter() - start
     packed = " of gzip" if path.endswith(".gz") else ""
-    said = f"{shape(X)}; read {size / 1e6:.1f} MB{packed} in {seconds:.2f} s"
+    columns = X.shape[1] - (X.nnz > 0 and int(X.indices.min()) > 0)  # indices from 1 on
+    said = f"{shape(X, columns)}; read {size / 1e6:.1f} MB{packed} in {seconds:.2f} s"
     return X, y, f"{said}: {size / 1e6 / seconds:,.0f} MB/s"
 
 
-def shape(X: CSR) -> str:
-    """Return the size of `X` in words.
+def shape(X: CSR, columns: int | None = None) -> str:
+    """Return the size of `X` in words; `columns` if they are not those of `X`.
 
     Examples
     --------
     >>> shape(CSR(np.ones(3, "f4"), np.arange(3, dtype="i4"), np.array([0, 1, 3]), (2, 5)))
     '2 rows × 5 columns, 3 non-zeros (1.5 a row)'
     """
-    rows, nnz = X.shape[0], len(X.data)
-    columns = X.shape[1] - (nnz > 0 and int(X.indices.min()) > 0)  # indices from 1 on
+    rows, columns, nnz = X.shape[0], columns or X.shape[1], len(X.data)
     density = f"{nnz / max(rows, 1):.1f} a row"
     return f"{rows:,} rows × {columns:,} columns, {nnz:,} non-zeros ({density})"
 
