@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -402,9 +403,10 @@ def test_bench_shows_every_rule_and_loss(library, monkeypatch, capsys):
 
 
 def start(*argv, **options):
+    """Start the command, in a folder without a fastopt that would come before the installed one."""
     return subprocess.Popen(
         [sys.executable, "-m", "fastopt", *map(str, argv)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, **options,
+        stderr=subprocess.PIPE, text=True, cwd=tempfile.gettempdir(), **options,
     )  # fmt: skip
 
 
@@ -432,7 +434,7 @@ def test_a_terminal_gets_a_bar_that_moves(tmp_path):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "fastopt", "train", str(file), "--epochs", "20000"],
-        stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        stdout=theirs, stderr=theirs, cwd=tempfile.gettempdir(), env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(theirs)
     seen = b""
@@ -515,14 +517,18 @@ def test_without_the_extra_one_line_names_it(missing):
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from fastopt.cli import main\nsys.exit(main(['info']))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tempfile.gettempdir()
+    )
     assert done.returncode == 1 and done.stdout == ""
     assert "pip install 'fastopt[cli]'" in one_line(done.stderr)
 
 
 def test_the_package_does_not_import_the_extra():
     script = "import sys, fastopt, fastopt.cli; print({'typer', 'rich'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tempfile.gettempdir()
+    )
     assert done.stdout == "set()\n"
 
 

@@ -195,9 +195,12 @@ def test_hashes_do_not_depend_on_the_process(library):
     found = set()
     for seed in ("1", "2"):
         cache = str(library.parent / f"cache{seed}")
+        os.mkdir(cache)
         env = {**os.environ, "PYTHONHASHSEED": seed, "FASTOPT_CACHE": cache}
         command = [sys.executable, "-c", script, str(library)]
-        found.add(subprocess.run(command, env=env, capture_output=True, check=True).stdout)
+        found.add(
+            subprocess.run(command, env=env, capture_output=True, check=True, cwd=cache).stdout
+        )
     assert len(found) == 1
 
 
