@@ -23,13 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         from fastopt import commands
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("typer", "rich"):
+    except ImportError as error:
+        if "fastopt[cli]" not in str(error):
             raise
-        print(
-            f"fastopt: the command line needs {error.name}: pip install 'fastopt[cli]'",
-            file=sys.stderr,
-        )
+        print(f"fastopt: {error}", file=sys.stderr)
         return 1
     return commands.run(sys.argv[1:] if argv is None else list(argv))
 

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import typer
-from rich.console import Console
 
 import fastopt
 from fastopt import demo, display, models, quickbench, training
+from fastopt._terminal import Console, typer
 from fastopt.data import CSR
 from fastopt.files import replacing
 from fastopt.threads import resolve

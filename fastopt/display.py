@@ -6,11 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
-
+from fastopt._terminal import BarColumn, Console, Progress, Table, TextColumn, box
 from fastopt.training import Run
 
 __all__ = ["LiveTraining", "facts", "si", "table"]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from rich.table import Table
 
 import fastopt
 from fastopt import demo, runner
+from fastopt._terminal import Table
 
 __all__ = ["dense_table", "sparse_table"]
 

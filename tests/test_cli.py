@@ -434,7 +434,8 @@ def test_a_terminal_gets_a_bar_that_moves(tmp_path):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "fastopt", "train", str(file), "--epochs", "20000"],
-        stdout=theirs, stderr=theirs, cwd=tempfile.gettempdir(), env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        stdout=theirs, stderr=theirs, cwd=tempfile.gettempdir(),
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(theirs)
     seen = b""
