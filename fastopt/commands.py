@@ -16,7 +16,7 @@ import numpy as np
 
 import fastopt
 from fastopt import demo, display, models, quickbench, training
-from fastopt._terminal import Console, typer
+from fastopt._terminal import Console, Text, typer
 from fastopt.data import CSR
 from fastopt.files import replacing
 from fastopt.threads import resolve
@@ -126,6 +126,11 @@ File = Annotated[
 ]  # fmt: skip
 
 
+def plain_console(**options: Any) -> Console:
+    """Return a console that prints text as it is: file names may hold brackets and colons."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
 def examples(*lines: str) -> str:
     """Return the text below a command's options."""
     return "\n\n".join(["**Examples**", *lines])
@@ -172,7 +177,7 @@ def train(
     rest. The intercept is not regularised. Ctrl-C stops early: the table is still shown, --out
     still written, and the exit code is 130.
     """
-    console = Console(highlight=False)
+    console = plain_console()
     say = (lambda *text, **how: None) if quiet else console.print
     check_out(out)
     counts = threads or ([1, resolve()] if file == "demo" else [resolve()])
@@ -204,20 +209,19 @@ def train(
             runs.append(found)
             if interrupted or found.status == "diverged":
                 break
-        if found.status != "diverged" and out is not None:
+        say(display.facts(("mode", f"{found.mode}: {found.reason}")))
+        say("")
+        console.print(display.table(runs))
+        if found.status == "diverged":
+            saved = "; nothing saved" if out is not None else ""
+            return complain(f"training diverged: {found.message}{saved}", 1)
+        if out is not None:
             with one_line_errors("--out: "):
                 models.save(out, found.model)
-    say(display.facts(("mode", f"{found.mode}: {found.reason}")))
-    say("")
-    console.print(display.table(runs))
-    if found.status == "diverged":
-        saved = "; nothing saved" if out is not None else ""
-        return complain(f"training diverged: {found.message}{saved}", 1)
-    if out is not None:
-        say(f"\nModel of the {'last' if len(runs) > 1 else 'only'} row saved to {out}")
-    if interrupted:
+            say(f"\nModel of the {'last' if len(runs) > 1 else 'only'} row saved to {out}")
+    if found.status == "stopped":
         return complain("interrupted: the last row is a training that was stopped early", 130)
-    return 0
+    return complain("interrupted", 130) if interrupted else 0
 
 
 @app.command(
@@ -244,7 +248,7 @@ def predict(
     not there in training count nothing; how many there are is said on stderr too.
     """
     check_out(out)
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes = plain_console(stderr=True, soft_wrap=True)
     with one_line_errors(""):
         trained = models.load(model)
     if proba and (trained.classes is None or trained.settings["loss"] != "logistic"):
@@ -307,10 +311,10 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure this machine in under a minute: dense rules and sparse training.
 
-    Dense: the time of one step on big parameters, against the time that
-    reading and writing the same bytes takes. Sparse: nanoseconds per non-zero on the demo data.
+    Dense: the time of one step on big parameters, against the time that reading and writing the
+    same bytes takes. Sparse: nanoseconds per non-zero on the demo data.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     counts = list(dict.fromkeys(threads or [1, resolve()]))
     console.print(quickbench.dense_table(counts))
     console.print("")
@@ -446,7 +450,7 @@ def reading(console: Console, what: str, say: Any) -> Iterator[Any]:
         if not console.is_terminal or say is not console.print:
             yield None
             return
-        with console.status(f"Reading {what}") as status:
-            yield lambda doing, share: status.update(f"Reading {what}: {doing}, {share:.0%}")
+        with console.status(Text(f"Reading {what}")) as status:
+            yield lambda doing, share: status.update(Text(f"Reading {what}: {doing}, {share:.0%}"))
     except KeyboardInterrupt:
         raise UserError(f"interrupted while reading {what}", 130) from None

@@ -306,6 +306,42 @@ def test_quiet_prints_the_table_only(tmp_path, capsys):
     assert out.startswith("threads") and len(out.splitlines()) == 4 and len(cells(out)) == 2
 
 
+def test_odd_file_names_are_printed_as_they_are(tmp_path, capsys):
+    file = write(tmp_path / "[bold]a[1] :smile: é.svm", [0, 1] * 100)
+    model = tmp_path / "[red].npz"
+    code, out, _ = run("train", file, "--out", model, capsys=capsys)
+    assert code == 0 and f"{file}: 200 rows" in out and f"saved to {model}" in out
+    code, _, err = run("predict", model, file, capsys=capsys)
+    assert code == 0 and f"{file}: 200 rows" in err
+
+
+def test_divergence_is_an_error_and_saves_nothing(tmp_path, capsys):
+    file = tmp_path / "a.svm"
+    file.write_text("".join(f"{k} 1:{k}e15 2:1\n" for k in range(1, 101)))
+    model = tmp_path / "m.npz"
+    argv = ("--loss", "squared", "--step", 1, "--l2", 0, "--schedule", "constant")
+    code, out, err = run("train", file, *argv, "--out", model, capsys=capsys)
+    assert code == 1 and len(cells(out)) == 1 and not model.exists()
+    assert "diverged" in one_line(err) and "nothing saved" in err and "step below 1" in err
+
+
+def test_an_option_that_the_runner_refuses_is_named(tmp_path, capsys):
+    file = write(tmp_path / "a.svm", [0, 1] * 100)
+    code, _, err = run("train", file, "--step", 1e9, "--l2", 1, capsys=capsys)
+    assert code == 2 and one_line(err).startswith("fastopt: --step must be")
+
+
+def test_a_model_that_cannot_be_written_does_not_lose_the_table(tmp_path, monkeypatch, capsys):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "save", full)
+    file = write(tmp_path / "a.svm", [0, 1] * 100)
+    code, out, err = run("train", file, "--out", tmp_path / "m.npz", capsys=capsys)
+    assert code == 1 and len(cells(out)) == 1
+    assert one_line(err) == "fastopt: --out: No space left on device\n"
+
+
 def test_fewer_threads_than_asked_for_are_not_hidden(tmp_path, capsys):
     file = write(tmp_path / "a.svm", [0, 1] * 100)
     code, out, _ = run("train", file, "--threads", 2, capsys=capsys)
