@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -144,7 +145,7 @@ def table(runs: Sequence[Run]) -> Table:
             si(run.rows_per_second),
             si(run.nnz_per_second),
             f"{run.objective:.5f}",
-            *(f"{run.metrics[name]:.4f}" for name in metrics),
+            *(f"{run.metrics.get(name, math.nan):.4f}" for name in metrics),
         ]
         if one:
             speed = run.nnz_per_second / one.nnz_per_second

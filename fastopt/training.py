@@ -210,22 +210,25 @@ def fit(
             for k in range(len(results), len(W)):  # stopped before its turn: the best constant
                 share = np.mean(codes == k)
                 b[k] = np.log(share / (1 - share)) if loss == "logistic" else -1.0
-    objectives = [
-        runner.objective(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
-        for y, w, intercept in zip(targets, W, b, strict=True)
-    ]
+    worst = next((result for result in results if result.status != "finished"), results[-1])
+    objective, metrics = float("nan"), {}
+    if worst.status != "diverged":
+        objective = np.mean([
+            runner.objective(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
+            for y, w, intercept in zip(targets, W, b, strict=True)
+        ])  # fmt: skip
     seconds = sum(result.seconds for result in results)
-    last = results[-1]
     model = LinearModel(W, b, classes, {
-        **options, "threads": last.threads, "mode": last.mode, "data": data.name,
+        **options, "threads": worst.threads, "mode": worst.mode, "data": data.name,
         "rows": X.shape[0], "fastopt": version,
     })  # fmt: skip
+    if worst.status != "diverged" and data.X_test is not None:
+        metrics = evaluate(model, data.X_test, data.y_test)
     return Run(
-        model, last.status, last.message, last.mode, last.reason, last.threads, threads, seconds,
-        sum(result.rows for result in results) / len(W) / seconds if seconds else 0.0,
-        sum(result.nnz for result in results) / seconds if seconds else 0.0,
-        float(np.mean(objectives)),
-        {} if data.X_test is None else evaluate(model, data.X_test, data.y_test),
+        model, worst.status, worst.message, worst.mode, worst.reason, worst.threads, threads,
+        seconds, sum(result.rows for result in results) / len(W) / seconds if seconds else 0.0,
+        sum(result.nnz for result in results) / seconds if seconds else 0.0, float(objective),
+        metrics,
     )  # fmt: skip
 
 
