@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastopt.files import replacing
 
 if TYPE_CHECKING:
     from fastopt.base import Optimizer
@@ -153,32 +154,8 @@ def save(opt: Optimizer, path: str | PathLike[str]) -> None:
             layout[name][key] = f"state{len(arrays)}"
             arrays[f"state{len(arrays)}"] = array
     header = json.dumps({**state, "state": layout})
-    write_atomically(path, {"header": np.array(header), **arrays})
-
-
-def write_atomically(path: str | PathLike[str], arrays: dict[str, np.ndarray]) -> None:
-    """Write an npz file through a temporary one, on the disk before it takes the old one's place."""
-    path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    if os.name == "posix":
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    with replacing(path) as file:
+        np.savez(file, header=np.array(header), **arrays)
 
 
 def load(opt: Optimizer, path: str | PathLike[str]) -> None:
