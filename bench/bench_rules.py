@@ -18,15 +18,29 @@ from fastopt import _core
 from fastopt.parameters import aligned_full
 
 SIZES = {"L1": 2_000, "L2": 32_000, "L3": 600_000, "DRAM": 32_000_000}
-SCALARS = {"lr": 1e-9, "mu": 0.9, "c": 0.1, "lr_v": 1e-9, "lr_g": 0.0, "eps": 1e-8, "eps_root": 0.0,
-           "rho": 0.99, "b1": 0.9, "c1": 0.1, "b2": 0.999, "c2": 0.001, "a": 1.0}
+SCALARS = {
+    "lr": 1e-9,
+    "mu": 0.9,
+    "c": 0.1,
+    "lr_v": 1e-9,
+    "lr_g": 0.0,
+    "eps": 1e-8,
+    "eps_root": 0.0,
+    "rho": 0.99,
+    "b1": 0.9,
+    "c1": 0.1,
+    "b2": 0.999,
+    "c2": 0.001,
+    "a": 1.0,
+}
 
 
 def make(rule: str, n: int, dtype: str) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Return a parameter, its gradient and its states, cache-line aligned, filled."""
     like = np.broadcast_to(np.zeros((), dtype), (n,))
-    w, g, *states = (aligned_full(like, v)
-                     for v in [0.5, 0.25] + [0.125] * len(_core.rules()[rule][0]))
+    w, g, *states = (
+        aligned_full(like, v) for v in [0.5, 0.25] + [0.125] * len(_core.rules()[rule][0])
+    )
     return w, g, states
 
 
@@ -55,15 +69,24 @@ def measure(seconds: float) -> list[dict[str, object]]:
                             plan.run(threads, 1, 0.0, 0.0, 0.0)
 
                     times = take_turns(
-                        {"ours": ours, "limit": limit(w, g, states, threads, inner)}, seconds)
+                        {"ours": ours, "limit": limit(w, g, states, threads, inner)}, seconds
+                    )
                     ns = {k: t[0] / inner / n * 1e9 for k, t in times.items()}
                     moved = (3 + 2 * len(state_names)) * w.itemsize
-                    rows.append({
-                        "place": place, "rule": rule, "dtype": dtype, "threads": threads,
-                        "ns/element": ns["ours"], "limit": ns["limit"],
-                        "ratio": ns["ours"] / ns["limit"], "GB/s": moved / ns["ours"],
-                        "spread": f"{times['ours'][1] / times['ours'][0]:.2f}"
-                                  f"-{times['ours'][2] / times['ours'][0]:.2f}"})
+                    rows.append(
+                        {
+                            "place": place,
+                            "rule": rule,
+                            "dtype": dtype,
+                            "threads": threads,
+                            "ns/element": ns["ours"],
+                            "limit": ns["limit"],
+                            "ratio": ns["ours"] / ns["limit"],
+                            "GB/s": moved / ns["ours"],
+                            "spread": f"{times['ours'][1] / times['ours'][0]:.2f}"
+                            f"-{times['ours'][2] / times['ours'][0]:.2f}",
+                        }
+                    )
     return rows
 
 
@@ -90,8 +113,9 @@ def subnormals(seconds: float) -> list[dict[str, object]]:
             np.subtract(w, states[0] / (np.sqrt(states[1]) + one), out=w)
 
         times = take_turns({"fastopt": ours, "numpy": numpy_way}, seconds)
-        rows.append({"moments": name, **{f"{k} ns/element": t[0] / 32_000 * 1e9
-                                         for k, t in times.items()}})
+        rows.append(
+            {"moments": name, **{f"{k} ns/element": t[0] / 32_000 * 1e9 for k, t in times.items()}}
+        )
     return rows
 
 

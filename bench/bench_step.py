@@ -45,15 +45,32 @@ def resnet50() -> Shapes:
 def gpt2() -> Shapes:
     """Return the shapes of GPT-2-small's 148 parameters."""
     d = 768
-    layer: Shapes = [(d,), (d,), (d, 3 * d), (3 * d,), (d, d), (d,), (d,), (d,), (d, 4 * d),
-                     (4 * d,), (4 * d, d), (d,)]
+    layer: Shapes = [
+        (d,),
+        (d,),
+        (d, 3 * d),
+        (3 * d,),
+        (d, d),
+        (d,),
+        (d,),
+        (d,),
+        (d, 4 * d),
+        (4 * d,),
+        (4 * d, d),
+        (d,),
+    ]
     return [(50257, d), (1024, d), *(layer * 12), (d,), (d,)]
 
 
 MODELS: dict[str, Shapes] = {"one tiny": [(3,)], "ResNet-50": resnet50(), "GPT-2-small": gpt2()}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "SGD": {}, "SGD momentum": {"momentum": 0.9}, "Adagrad": {}, "RMSprop": {}, "Adam": {},
-    "AdamW": {}}
+    "SGD": {},
+    "SGD momentum": {"momentum": 0.9},
+    "Adagrad": {},
+    "RMSprop": {},
+    "Adam": {},
+    "AdamW": {},
+}
 MODES = "default", "foreach", "fused"
 FUSED = {"SGD", "SGD momentum", "Adagrad", "Adam", "AdamW"}
 
@@ -112,8 +129,11 @@ if __name__ == "__main__":
     parser.add_argument("--models", default=",".join(MODELS))
     args = parser.parse_args()
     limit = Limit()
-    table = [measure(name, model, threads, args.seconds, limit)
-             for model in args.models.split(",") for name in args.rules.split(",")
-             for threads in ((1,) if model == "one tiny" else (1, 2))]
+    table = [
+        measure(name, model, threads, args.seconds, limit)
+        for model in args.models.split(",")
+        for name in args.rules.split(",")
+        for threads in ((1,) if model == "one tiny" else (1, 2))
+    ]
     show(table, "One step, microseconds")
     record("step", table)

@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def take_turns(
-    contenders: dict[str, Callable[[], Any]], seconds: float = 1.0, rounds: int = 11,
+    contenders: dict[str, Callable[[], Any]], seconds: float = 1.0, rounds: int = 11
 ) -> dict[str, tuple[float, float, float]]:
     """Return name -> (median, least, most) seconds per call; in each round everybody runs once.
 
@@ -68,20 +68,41 @@ class Limit:
             raise RuntimeError("the copy-shaped limit needs a C compiler: set CC")
         self.folder = tempfile.TemporaryDirectory()
         library = f"{self.folder.name}/limit.so"
-        subprocess.run([compiler, "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp",
-                        "-shared", "-fPIC", "-o", library, str(Path(__file__).parent / "limit.c")],
-                       check=True)
+        subprocess.run(
+            [
+                compiler,
+                "-O3",
+                "-march=native",
+                "-mprefer-vector-width=512",
+                "-fopenmp",
+                "-shared",
+                "-fPIC",
+                "-o",
+                library,
+                str(Path(__file__).parent / "limit.c"),
+            ],
+            check=True,
+        )
         self.touch = ctypes.CDLL(library).touch
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, states: list[np.ndarray], threads: int,
-                 repeats: int = 1) -> Callable[[], None]:
+    def __call__(
+        self, w: np.ndarray, g: np.ndarray, states: list[np.ndarray], threads: int, repeats: int = 1
+    ) -> Callable[[], None]:
         """Return a call that does `repeats` such passes."""
+
         def pointer(a: np.ndarray) -> ctypes.c_void_p:
             return ctypes.c_void_p(a.__array_interface__["data"][0])
 
-        arguments = (ctypes.c_int(w.itemsize), ctypes.c_int(len(states)), ctypes.c_ssize_t(w.size),
-                     pointer(w), pointer(g), *[pointer(s) for s in [*states, w, w][:2]],
-                     ctypes.c_int(threads), ctypes.c_int(repeats))
+        arguments = (
+            ctypes.c_int(w.itemsize),
+            ctypes.c_int(len(states)),
+            ctypes.c_ssize_t(w.size),
+            pointer(w),
+            pointer(g),
+            *[pointer(s) for s in [*states, w, w][:2]],
+            ctypes.c_int(threads),
+            ctypes.c_int(repeats),
+        )
         keep = (w, g, states)
 
         def call() -> None:
@@ -96,8 +117,9 @@ def facts() -> dict[str, Any]:
     model = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
-            model = next((line.split(":")[1].strip() for line in file if "model name" in line),
-                         model)
+            model = next(
+                (line.split(":")[1].strip() for line in file if "model name" in line), model
+            )
     versions = {}
     for name in ("numpy", "torch", "scikit-learn", "scipy"):
         try:
@@ -108,16 +130,24 @@ def facts() -> dict[str, Any]:
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, kind = (index / "level").read_text().strip(), (index / "type").read_text().strip()
         caches[f"L{level} {kind}"] = (index / "size").read_text().strip()
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "caches": caches,
-            "system": platform.platform(), "python": platform.python_version(),
-            "fastopt": fastopt.__version__, "isa": fastopt.get_isa(), **versions}
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "caches": caches,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "fastopt": fastopt.__version__,
+        "isa": fastopt.get_isa(),
+        **versions,
+    }
 
 
 def record(name: str, rows: list[dict[str, Any]]) -> None:
     """Write rows and facts to bench/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(
-        json.dumps({"facts": facts(), "rows": rows}, indent=1) + "\n")
+        json.dumps({"facts": facts(), "rows": rows}, indent=1) + "\n"
+    )
 
 
 def show(rows: list[dict[str, Any]], title: str) -> None:
@@ -125,11 +155,14 @@ def show(rows: list[dict[str, Any]], title: str) -> None:
     print(f"\n{title}")
     if not rows:
         return
-    cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
-             for row in rows]
+    cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
     heads = list(rows[0])
     widths = [max(len(h), *(len(c[k]) for c in cells)) for k, h in enumerate(heads)]
     print("  ".join(h.ljust(w) for h, w in zip(heads, widths, strict=True)))
     for row in cells:
-        print("  ".join(c.rjust(w) if k else c.ljust(w)
-                        for k, (c, w) in enumerate(zip(row, widths, strict=True))))
+        print(
+            "  ".join(
+                c.rjust(w) if k else c.ljust(w)
+                for k, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )

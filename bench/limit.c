@@ -32,8 +32,8 @@ static void slice(int size, int states, ptrdiff_t from, ptrdiff_t to, void *w, c
                   (double *)a + from, (double *)b + from);
 }
 
-void touch(int size, int states, ptrdiff_t n, void *w, const void *g, void *a, void *b,
-           int threads, int repeats) {
+void touch(int size, int states, ptrdiff_t n, void *w, const void *g, void *a, void *b, int threads,
+           int repeats) {
     for (int r = 0; r < repeats; r++) {
         if (threads == 1) {
             slice(size, states, 0, n, w, g, a, b);

@@ -54,8 +54,8 @@ void fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count,
     fo_parallel(step_body, &job, worth(ends[count - 1], threads));
 }
 
-/* A norm's additions: lanes inside FO_BLOCK elements, blocks in order inside a part, parts in order.
-   Nothing in it depends on threads, nor on whether the gradient is contiguous. */
+/* A norm's additions: lanes inside FO_BLOCK elements, blocks in order inside a part, parts in
+   order. Nothing in it depends on threads, nor on whether the gradient is contiguous. */
 enum { PART = 32 * FO_BLOCK };
 
 typedef struct {
@@ -98,8 +98,8 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
 static void reduce_body(void *ctx, int k, int n) {
     const reduce_job *job = (const reduce_job *)ctx;
     const ptrdiff_t first = job->parts / n * k + job->parts % n * k / n;
-    const ptrdiff_t last = k + 1 == n ? job->parts
-                                      : job->parts / n * (k + 1) + job->parts % n * (k + 1) / n;
+    const ptrdiff_t last =
+        k + 1 == n ? job->parts : job->parts / n * (k + 1) + job->parts % n * (k + 1) / n;
     ptrdiff_t part = 0;
     for (ptrdiff_t j = 0; j < job->count && part < last; j++) {
         const fo_segment *s = &job->segments[j];

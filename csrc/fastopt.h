@@ -117,8 +117,8 @@ void fo_step_slice(const fo_segment *s, const fo_rule *rule, ptrdiff_t start, pt
 void fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
              int threads);
 
-/* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients, added
-   in an order that depends on nothing but sizes. Needs room for fo_partials(...) doubles. */
+/* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
+   added in an order that depends on nothing but sizes. Needs room for fo_partials(...) doubles. */
 ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
 double fo_reduce_gradients(const fo_segment *segments, ptrdiff_t count, int what, double scale,
                            double *partials, int threads);

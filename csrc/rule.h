@@ -68,8 +68,8 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
 #define RULE(name, states_, scalars_)                                                              \
     UNUSED static const char FN(name##_states)[] = #states_, FN(name##_scalars)[] = #scalars_;     \
     INLINE void FN(name##_at)(ptrdiff_t i, T g,                                                    \
-                              T *w EACH(STATE_PARAMETER, UNWRAP states_)                           \
-                                  EACH(SCALAR_PARAMETER, UNWRAP scalars_));                        \
+                              T * w EACH(STATE_PARAMETER, UNWRAP states_)                          \
+                                      EACH(SCALAR_PARAMETER, UNWRAP scalars_));                    \
     static void FN(name##_dense)(ptrdiff_t n, void *w_, const void *g_, void *const *state,        \
                                  const fo_prelude *prelude, const double *scalar) {                \
         T *restrict w = (T *)w_;                                                                   \
@@ -78,13 +78,15 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
         EACH(SCALAR_UNPACK, UNWRAP scalars_)                                                       \
         (void)state, (void)scalar;                                                                 \
         if (prelude->scale == 1 && prelude->l2 == 0 && prelude->keep == 1) {                       \
-            SIMD for (ptrdiff_t i = 0; i < n; i++) {                                               \
+            SIMD                                                                                   \
+            for (ptrdiff_t i = 0; i < n; i++) {                                                    \
                 FN(name##_at)                                                                      \
                 (i, g[i], w EACH(ARGUMENT, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));       \
             }                                                                                      \
         } else {                                                                                   \
             const T scale = (T)prelude->scale, l2 = (T)prelude->l2, keep = (T)prelude->keep;       \
-            SIMD for (ptrdiff_t i = 0; i < n; i++) {                                               \
+            SIMD                                                                                   \
+            for (ptrdiff_t i = 0; i < n; i++) {                                                    \
                 const T total = scale * g[i] + l2 * w[i];                                          \
                 w[i] *= keep;                                                                      \
                 FN(name##_at)                                                                      \
@@ -95,13 +97,13 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
     RULE_SPARSE(name, states_, scalars_, i32, int32_t)                                             \
     RULE_SPARSE(name, states_, scalars_, i64, int64_t)                                             \
     INLINE void FN(name##_at)(UNUSED ptrdiff_t i, UNUSED T g,                                      \
-                              T *w EACH(STATE_PARAMETER, UNWRAP states_)                           \
-                                  EACH(SCALAR_PARAMETER, UNWRAP scalars_))
+                              T * w EACH(STATE_PARAMETER, UNWRAP states_)                          \
+                                      EACH(SCALAR_PARAMETER, UNWRAP scalars_))
 
 #define RULE_SPARSE(name, states_, scalars_, suffix, index_t)                                      \
-    static void FN(name##_sparse_##suffix)(ptrdiff_t n, const void *at_, void *w_,                 \
-                                           const void *g_, void *const *state,                     \
-                                           const fo_prelude *prelude, const double *scalar) {      \
+    static void FN(name##_sparse_##suffix)(ptrdiff_t n, const void *at_, void *w_, const void *g_, \
+                                           void *const *state, const fo_prelude *prelude,          \
+                                           const double *scalar) {                                 \
         const index_t *at = (const index_t *)at_;                                                  \
         T *w = (T *)w_;                                                                            \
         const T *g = (const T *)g_;                                                                \

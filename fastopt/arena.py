@@ -49,13 +49,12 @@ class Arena(Mapping[str, np.ndarray]):
             if not isinstance(name, str):
                 raise TypeError(f"Arena: names must be strings, got {name!r}")
             if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
-                raise ValueError(f"Arena: the shape of {name!r} must be integers >= 0, "
-                                 f"got {shape}")
+                raise ValueError(f"Arena: the shape of {name!r} must be integers >= 0, got {shape}")
             wanted[name] = tuple(int(n) for n in shape)
         size = sum(math.prod(shape) for shape in wanted.values())
         raw = np.zeros(size * kind.itemsize + 64, np.uint8)
         start = -raw.__array_interface__["data"][0] % 64
-        self.flat = raw[start:start + size * kind.itemsize].view(kind)
+        self.flat = raw[start : start + size * kind.itemsize].view(kind)
         self._views: dict[str, np.ndarray] = {}
         at = 0
         for name, shape in wanted.items():

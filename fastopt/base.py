@@ -67,8 +67,9 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         declared = rules()
         if cls.rule not in declared:
-            raise TypeError(f"{cls.__name__}.rule must be one of {sorted(declared)}, "
-                            f"got {cls.rule!r}")
+            raise TypeError(
+                f"{cls.__name__}.rule must be one of {sorted(declared)}, got {cls.rule!r}"
+            )
         Optimizer.registry[cls.__name__] = cls
 
     def __init__(
@@ -82,8 +83,10 @@ class Optimizer:
     ) -> None:
         owner = type(self).__name__
         for name in unknown:
-            raise TypeError(f"{owner}: unknown keyword {name!r}"
-                            + nearest(name, [*values, "threads", "clip_norm"]))
+            raise TypeError(
+                f"{owner}: unknown keyword {name!r}"
+                + nearest(name, [*values, "threads", "clip_norm"])
+            )
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"{owner}: clip_norm must be a number > 0 or None, got {clip_norm!r}")
         resolve(threads)
@@ -91,14 +94,18 @@ class Optimizer:
         self.clip_norm = clip_norm
         self.t = 0
         self.param_groups = self._groups(params, values)
-        self._arrays = {name: array for group in self.param_groups
-                        for name, array in group["params"].items()}
+        self._arrays = {
+            name: array for group in self.param_groups for name, array in group["params"].items()
+        }
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
         self.state = {
-            name: {self.state_names[letter]: aligned_full(array, self.initial(group.at(0)))
-                   for letter in rules()[self.rule][0]}
-            for group in self.param_groups for name, array in group["params"].items()
+            name: {
+                self.state_names[letter]: aligned_full(array, self.initial(group.at(0)))
+                for letter in rules()[self.rule][0]
+            }
+            for group in self.param_groups
+            for name, array in group["params"].items()
         }
         self._prepare()
 
@@ -115,8 +122,10 @@ class Optimizer:
             own = {name: value for name, value in group.items() if name != "params"}
             for name in own:
                 if name not in values:
-                    raise TypeError(f"{owner}: unknown hyper-parameter {name!r} in group {k}"
-                                    + nearest(name, values))
+                    raise TypeError(
+                        f"{owner}: unknown hyper-parameter {name!r} in group {k}"
+                        + nearest(name, values)
+                    )
             named = named_arrays(group["params"], len(taken))
             for name in named:
                 if name in taken:
@@ -129,8 +138,7 @@ class Optimizer:
         """Resolve all pointers once."""
         self._bound = False
         self._order = tuple(self._arrays)
-        self._transposed = [k for k, array in enumerate(self._arrays.values())
-                            if transposed(array)]
+        self._transposed = [k for k, array in enumerate(self._arrays.values()) if transposed(array)]
         states = [list(self.state[name].values()) for name in self._order]
         self._own = list(self._arrays.values()) + [s for one in states for s in one]
         flip = set(self._transposed)
@@ -185,12 +193,16 @@ class Optimizer:
         plan = self._plan
         if grads is not None:
             if self._bound:
-                raise ValueError(f"{type(self).__name__}.step: gradients are bound already; call "
-                                 "step() without any, or unbind() first")
+                raise ValueError(
+                    f"{type(self).__name__}.step: gradients are bound already; call "
+                    "step() without any, or unbind() first"
+                )
             plan.hold(self._ordered(grads), self._clash)
         elif not self._bound:
-            raise ValueError(f"{type(self).__name__}.step: grads is missing: pass one gradient "
-                             "per parameter, or bind(grads) once")
+            raise ValueError(
+                f"{type(self).__name__}.step: grads is missing: pass one gradient "
+                "per parameter, or bind(grads) once"
+            )
         try:
             t = self.t
             first_lr = None
@@ -232,8 +244,9 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Set bound gradients to zero."""
         if not self._bound:
-            raise ValueError(f"{type(self).__name__}.zero_grad: no gradients are bound; "
-                             "bind(grads) first")
+            raise ValueError(
+                f"{type(self).__name__}.zero_grad: no gradients are bound; bind(grads) first"
+            )
         for array in self._bound_arrays:
             np.asarray(array)[...] = 0
 
@@ -251,8 +264,9 @@ class Optimizer:
         else:
             ordered = [grads]
         if len(ordered) != len(order):
-            raise ValueError(f"grads has {len(ordered)} arrays for {len(order)} parameters: "
-                             f"{', '.join(order)}")
+            raise ValueError(
+                f"grads has {len(ordered)} arrays for {len(order)} parameters: {', '.join(order)}"
+            )
         for k, grad in enumerate(ordered):
             if grad is None:
                 raise ValueError(f"gradient of {order[k]!r} is missing (None)")
@@ -264,16 +278,19 @@ class Optimizer:
     def _merged(self, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the gradients of a list of groups by name."""
         if len(groups) != len(self.param_groups):
-            raise ValueError(f"grads has {len(groups)} groups, the optimizer "
-                             f"{len(self.param_groups)}")
+            raise ValueError(
+                f"grads has {len(groups)} groups, the optimizer {len(self.param_groups)}"
+            )
         merged: dict[str, Any] = {}
         for given, group in zip(groups, self.param_groups, strict=True):
             inner = given.get("params", given)
             if not isinstance(inner, Mapping):
                 inner = list(inner) if isinstance(inner, (list, tuple)) else [inner]
                 if len(inner) != len(group["params"]):
-                    raise ValueError(f"a group of grads has {len(inner)} arrays for parameters "
-                                     f"{', '.join(group['params'])}")
+                    raise ValueError(
+                        f"a group of grads has {len(inner)} arrays for parameters "
+                        f"{', '.join(group['params'])}"
+                    )
                 inner = dict(zip(group["params"], inner, strict=True))
             merged.update(inner)
         return merged
@@ -281,8 +298,7 @@ class Optimizer:
     def _refuse_names(self, grads: Mapping[str, Any]) -> None:
         for name in grads:
             if name not in self._arrays:
-                raise ValueError(f"grads has an unknown name {name!r}"
-                                 + nearest(name, self._order))
+                raise ValueError(f"grads has an unknown name {name!r}" + nearest(name, self._order))
         for name in self._order:
             if name not in grads:
                 raise ValueError(f"gradient of {name!r} is missing")
@@ -292,8 +308,10 @@ class Optimizer:
         grad = np.asarray(grad)
         for own in self._own:
             if share_memory(grad, own):
-                raise ValueError(f"gradient of {self._order[k]!r} shares memory with a parameter "
-                                 "or state: pass a separate array")
+                raise ValueError(
+                    f"gradient of {self._order[k]!r} shares memory with a parameter "
+                    "or state: pass a separate array"
+                )
 
     # State.
 
@@ -331,6 +349,7 @@ class Optimizer:
         self._prepare()
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={self.param_groups[0][name]!r}"
-                           for name in self.param_groups[0].known)
+        values = ", ".join(
+            f"{name}={self.param_groups[0][name]!r}" for name in self.param_groups[0].known
+        )
         return f"{type(self).__name__}({len(self._order)} parameters, t={self.t}, {values})"

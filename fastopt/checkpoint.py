@@ -57,8 +57,11 @@ def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
 
 def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
     """Return, in words, everything in which `state` does not fit `opt`."""
-    missing = [key for key in ("format", "optimizer", "rule", "t", "param_groups", "state")
-               if key not in state]
+    missing = [
+        key
+        for key in ("format", "optimizer", "rule", "t", "param_groups", "state")
+        if key not in state
+    ]
     if missing:
         return [f"it has no {', '.join(map(repr, missing))}"]
     if state["format"] != FORMAT:
@@ -71,11 +74,11 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
     if isinstance(state["t"], bool) or not isinstance(state["t"], int) or state["t"] < 0:
         found.append(f"t must be an integer >= 0, got {state['t']!r}")
     if len(state["param_groups"]) != len(own["param_groups"]):
-        found.append(f"it has {len(state['param_groups'])} groups, here "
-                     f"{len(own['param_groups'])}")
+        found.append(f"it has {len(state['param_groups'])} groups, here {len(own['param_groups'])}")
     else:
-        for k, (theirs, ours) in enumerate(zip(state["param_groups"], own["param_groups"],
-                                               strict=True)):
+        for k, (theirs, ours) in enumerate(
+            zip(state["param_groups"], own["param_groups"], strict=True)
+        ):
             found += _group_differences(k, theirs, ours)
     for name in own["state"]:
         if name not in state["state"]:
@@ -91,16 +94,20 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
 def _group_differences(k: int, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     found = []
     if list(theirs.get("params", [])) != list(ours["params"]):
-        found.append(f"group {k} has parameters {list(theirs.get('params', []))}, here "
-                     f"{list(ours['params'])}")
+        found.append(
+            f"group {k} has parameters {list(theirs.get('params', []))}, here "
+            f"{list(ours['params'])}"
+        )
     for name in sorted({*theirs, *ours} - {"params"}):
         if name not in theirs:
             found.append(f"group {k} has no {name!r}")
         elif name not in ours:
             found.append(f"group {k} has an unknown hyper-parameter {name!r}")
         elif _scheduled(theirs[name]) != _scheduled(ours[name]):
-            found.append(f"group {k}: {name} is {theirs[name]!r}, here {ours[name]!r}; a "
-                         "schedule is not stored, give the optimizer the same one first")
+            found.append(
+                f"group {k}: {name} is {theirs[name]!r}, here {ours[name]!r}; a "
+                "schedule is not stored, give the optimizer the same one first"
+            )
     return found
 
 
@@ -114,8 +121,10 @@ def _array_differences(name: str, theirs: Mapping[str, Any], ours: Mapping[str, 
         else:
             array = np.asarray(theirs[key])
             if array.shape != ours[key].shape or array.dtype != ours[key].dtype:
-                found.append(f"state {key!r} of {name!r} is {array.dtype}{list(array.shape)}, "
-                             f"here {ours[key].dtype}{list(ours[key].shape)}")
+                found.append(
+                    f"state {key!r} of {name!r} is {array.dtype}{list(array.shape)}, "
+                    f"here {ours[key].dtype}{list(ours[key].shape)}"
+                )
     return found
 
 
@@ -126,8 +135,11 @@ def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "stat
     if not found:
         for theirs, group in zip(state["param_groups"], opt.param_groups, strict=True):
             values = {
-                name: group[name] if _scheduled(theirs[name])
-                else tuple(theirs[name]) if isinstance(theirs[name], list) else theirs[name]
+                name: group[name]
+                if _scheduled(theirs[name])
+                else tuple(theirs[name])
+                if isinstance(theirs[name], list)
+                else theirs[name]
                 for name in group.known
             }
             try:
@@ -164,8 +176,10 @@ def load(opt: Optimizer, path: str | PathLike[str]) -> None:
     try:
         with np.load(path, allow_pickle=False) as file:
             state = json.loads(str(file["header"]))
-            state["state"] = {name: {key: file[entry] for key, entry in states.items()}
-                              for name, states in state["state"].items()}
+            state["state"] = {
+                name: {key: file[entry] for key, entry in states.items()}
+                for name, states in state["state"].items()
+            }
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{where} is not a complete optimizer file of fastopt: {error}") from None
     load_state_dict(opt, state, where)

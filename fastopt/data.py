@@ -61,7 +61,7 @@ class DataError(ValueError):
         super().__init__(file, line, byte, problem)
         self.file, self.line, self.byte, self.problem = file, line, byte, problem
 
-    def __str__(self) -> str:  # noqa: D105
+    def __str__(self) -> str:
         return f"{self.file}:{self.line}: byte {self.byte}: {self.problem}"
 
 

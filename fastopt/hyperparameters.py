@@ -11,15 +11,22 @@ from typing import Any
 
 def _number(test: Callable[[float], bool], words: str) -> tuple[Callable[[Any], bool], str]:
     def passes(value: Any) -> bool:
-        return (isinstance(value, Real) and not isinstance(value, bool)
-                and math.isfinite(value) and test(float(value)))
+        return (
+            isinstance(value, Real)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and test(float(value))
+        )
 
     return passes, f"a finite number {words}"
 
 
 def _pair(value: Any) -> bool:
-    return (isinstance(value, (tuple, list)) and len(value) == 2
-            and all(RANGES["alpha"][0](b) for b in value))
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(RANGES["alpha"][0](b) for b in value)
+    )
 
 
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -40,12 +47,29 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 # What people type when they come from elsewhere.
 ALIASES = {
-    "learning_rate": "lr", "step_size": "lr", "eta": "lr", "eta0": "lr",
-    "beta": "momentum", "mu": "momentum", "rho": "alpha", "decay_rate": "alpha",
-    "beta1": "betas", "beta2": "betas", "beta_1": "betas", "beta_2": "betas",
-    "b1": "betas", "b2": "betas", "epsilon": "eps", "l2": "weight_decay", "decay": "lr_decay",
-    "wd": "weight_decay", "n_jobs": "threads", "num_threads": "threads",
-    "clipnorm": "clip_norm", "max_norm": "clip_norm", "max_grad_norm": "clip_norm",
+    "learning_rate": "lr",
+    "step_size": "lr",
+    "eta": "lr",
+    "eta0": "lr",
+    "beta": "momentum",
+    "mu": "momentum",
+    "rho": "alpha",
+    "decay_rate": "alpha",
+    "beta1": "betas",
+    "beta2": "betas",
+    "beta_1": "betas",
+    "beta_2": "betas",
+    "b1": "betas",
+    "b2": "betas",
+    "epsilon": "eps",
+    "l2": "weight_decay",
+    "decay": "lr_decay",
+    "wd": "weight_decay",
+    "n_jobs": "threads",
+    "num_threads": "threads",
+    "clipnorm": "clip_norm",
+    "max_norm": "clip_norm",
+    "max_grad_norm": "clip_norm",
     "global_clipnorm": "clip_norm",
 }
 
@@ -88,8 +112,9 @@ class Group(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self.known:
-            raise KeyError(f"{self.owner}: unknown hyper-parameter {name!r}"
-                           + nearest(name, self.known))
+            raise KeyError(
+                f"{self.owner}: unknown hyper-parameter {name!r}" + nearest(name, self.known)
+            )
         if is_scheduled(value):
             self._resolve(name, value, 0)
         else:

@@ -58,25 +58,47 @@ class SGD(Optimizer):
     state_names = {"v": "momentum_buffer"}
 
     def __init__(
-        self, params: Any, lr: Any = None, *, momentum: Any = 0.0, dampening: Any = 0.0,
-        nesterov: bool = False, weight_decay: Any = 0.0, momentum_form: str = "torch",
-        maximize: bool = False, threads: int | None = None, clip_norm: float | None = None,
+        self,
+        params: Any,
+        lr: Any = None,
+        *,
+        momentum: Any = 0.0,
+        dampening: Any = 0.0,
+        nesterov: bool = False,
+        weight_decay: Any = 0.0,
+        momentum_form: str = "torch",
+        maximize: bool = False,
+        threads: int | None = None,
+        clip_norm: float | None = None,
         **unknown: Any,
     ) -> None:
         if lr is None:
             raise TypeError("SGD: lr is required: pass a learning rate or a schedule")
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov,
-            "weight_decay": weight_decay, "momentum_form": momentum_form, "maximize": maximize,
-        }, threads=threads, clip_norm=clip_norm, **unknown)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "nesterov": nesterov,
+                "weight_decay": weight_decay,
+                "momentum_form": momentum_form,
+                "maximize": maximize,
+            },
+            threads=threads,
+            clip_norm=clip_norm,
+            **unknown,
+        )
 
     def choose_rule(self) -> str:
         """Return "sgd", which has no state, if no group has momentum."""
         for group in self.param_groups:
             if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-                raise ValueError("SGD: nesterov=True needs momentum > 0 and dampening = 0, got "
-                                 f"momentum={group['momentum']!r}, "
-                                 f"dampening={group['dampening']!r}")
+                raise ValueError(
+                    "SGD: nesterov=True needs momentum > 0 and dampening = 0, got "
+                    f"momentum={group['momentum']!r}, "
+                    f"dampening={group['dampening']!r}"
+                )
         return "momentum" if any(group["momentum"] != 0 for group in self.param_groups) else "sgd"
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
@@ -84,8 +106,10 @@ class SGD(Optimizer):
         lr, mu = h["lr"], h["momentum"]
         if self.rule == "sgd":
             if mu != 0:
-                raise ValueError("SGD: momentum was 0 when this optimizer was built, so it has no "
-                                 f"buffer: build one with momentum={mu!r}")
+                raise ValueError(
+                    "SGD: momentum was 0 when this optimizer was built, so it has no "
+                    f"buffer: build one with momentum={mu!r}"
+                )
             return {"lr": lr}
         c = 1.0 if t == 1 else 1.0 - h["dampening"]
         if h["momentum_form"] == "torch":
@@ -134,16 +158,35 @@ class Adagrad(Optimizer):
     state_names = {"s": "sum"}
 
     def __init__(
-        self, params: Any, lr: Any = 1e-2, *, lr_decay: Any = 0.0, weight_decay: Any = 0.0,
-        initial_accumulator_value: float = 0.0, eps: Any = 1e-10, eps_root: Any = 0.0,
-        maximize: bool = False, threads: int | None = None, clip_norm: float | None = None,
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        *,
+        lr_decay: Any = 0.0,
+        weight_decay: Any = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: Any = 1e-10,
+        eps_root: Any = 0.0,
+        maximize: bool = False,
+        threads: int | None = None,
+        clip_norm: float | None = None,
         **unknown: Any,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value, "eps": eps,
-            "eps_root": eps_root, "maximize": maximize,
-        }, threads=threads, clip_norm=clip_norm, **unknown)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "weight_decay": weight_decay,
+                "initial_accumulator_value": initial_accumulator_value,
+                "eps": eps,
+                "eps_root": eps_root,
+                "maximize": maximize,
+            },
+            threads=threads,
+            clip_norm=clip_norm,
+            **unknown,
+        )
 
     def initial(self, h: dict[str, Any]) -> float:
         """Return what the sum of squares starts from."""
@@ -151,8 +194,11 @@ class Adagrad(Optimizer):
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the decayed rate and the two eps."""
-        return {"lr": h["lr"] / (1 + (t - 1) * h["lr_decay"]), "eps": h["eps"],
-                "eps_root": h["eps_root"]}
+        return {
+            "lr": h["lr"] / (1 + (t - 1) * h["lr_decay"]),
+            "eps": h["eps"],
+            "eps_root": h["eps_root"],
+        }
 
 
 class RMSprop(Optimizer):
@@ -189,20 +235,38 @@ class RMSprop(Optimizer):
     state_names = {"s": "square_avg"}
 
     def __init__(
-        self, params: Any, lr: Any = 1e-2, *, alpha: Any = 0.99, eps: Any = 1e-8,
-        eps_root: Any = 0.0, weight_decay: Any = 0.0, maximize: bool = False,
-        threads: int | None = None, clip_norm: float | None = None, **unknown: Any,
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        *,
+        alpha: Any = 0.99,
+        eps: Any = 1e-8,
+        eps_root: Any = 0.0,
+        weight_decay: Any = 0.0,
+        maximize: bool = False,
+        threads: int | None = None,
+        clip_norm: float | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "alpha": alpha, "eps": eps, "eps_root": eps_root,
-            "weight_decay": weight_decay, "maximize": maximize,
-        }, threads=threads, clip_norm=clip_norm, **unknown)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "alpha": alpha,
+                "eps": eps,
+                "eps_root": eps_root,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+            },
+            threads=threads,
+            clip_norm=clip_norm,
+            **unknown,
+        )
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the rate, the average's two weights and the two eps."""
         rho = h["alpha"]
-        return {"lr": h["lr"], "rho": rho, "c": 1 - rho, "eps": h["eps"],
-                "eps_root": h["eps_root"]}
+        return {"lr": h["lr"], "rho": rho, "c": 1 - rho, "eps": h["eps"], "eps_root": h["eps_root"]}
 
 
 class Adam(Optimizer):
@@ -249,21 +313,47 @@ class Adam(Optimizer):
     state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
 
     def __init__(
-        self, params: Any, lr: Any = 1e-3, *, betas: Any = (0.9, 0.999), eps: Any = 1e-8,
-        eps_root: Any = 0.0, weight_decay: Any = 0.0, maximize: bool = False,
-        threads: int | None = None, clip_norm: float | None = None, **unknown: Any,
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        eps_root: Any = 0.0,
+        weight_decay: Any = 0.0,
+        maximize: bool = False,
+        threads: int | None = None,
+        clip_norm: float | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root,
-            "weight_decay": weight_decay, "maximize": maximize,
-        }, threads=threads, clip_norm=clip_norm, **unknown)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "eps_root": eps_root,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+            },
+            threads=threads,
+            clip_norm=clip_norm,
+            **unknown,
+        )
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the averages' weights, and the bias corrections inside lr and a."""
         b1, b2 = h["betas"]
-        return {"lr": h["lr"] / bias_correction(b1, t), "b1": b1, "c1": 1 - b1, "b2": b2,
-                "c2": 1 - b2, "a": 1 / bias_correction(b2, t), "eps": h["eps"],
-                "eps_root": h["eps_root"]}
+        return {
+            "lr": h["lr"] / bias_correction(b1, t),
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "c2": 1 - b2,
+            "a": 1 / bias_correction(b2, t),
+            "eps": h["eps"],
+            "eps_root": h["eps_root"],
+        }
 
 
 class AdamW(Adam):
@@ -281,13 +371,31 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self, params: Any, lr: Any = 1e-3, *, betas: Any = (0.9, 0.999), eps: Any = 1e-8,
-        eps_root: Any = 0.0, weight_decay: Any = 1e-2, maximize: bool = False,
-        threads: int | None = None, clip_norm: float | None = None, **unknown: Any,
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        eps_root: Any = 0.0,
+        weight_decay: Any = 1e-2,
+        maximize: bool = False,
+        threads: int | None = None,
+        clip_norm: float | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(params, lr, betas=betas, eps=eps, eps_root=eps_root,
-                         weight_decay=weight_decay, maximize=maximize, threads=threads,
-                         clip_norm=clip_norm, **unknown)
+        super().__init__(
+            params,
+            lr,
+            betas=betas,
+            eps=eps,
+            eps_root=eps_root,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            threads=threads,
+            clip_norm=clip_norm,
+            **unknown,
+        )
 
     def decay(self, h: dict[str, Any]) -> tuple[float, float]:
         """Return no L2 term, and the factor of the decoupled decay."""

@@ -39,18 +39,21 @@ def checked(name: str, array: Any) -> np.ndarray:
     """Return parameter `array` if a step can update it in place; otherwise raise, naming it."""
     who = f"parameter {name!r}"
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{who} is a masked array, whose mask a step would not respect: "
-                        "pass its .data")
+        raise TypeError(
+            f"{who} is a masked array, whose mask a step would not respect: pass its .data"
+        )
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{who} must be a numpy array, which is updated in place, "
-                        f"got {type(array).__name__}")
+        raise TypeError(
+            f"{who} must be a numpy array, which is updated in place, got {type(array).__name__}"
+        )
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{who} must be a native float32 or float64 array, got {array.dtype!r}")
     if not array.flags.writeable:
         raise ValueError(f"{who} is read-only: pass a writable array")
     if overlaps_itself(array):
-        raise ValueError(f"{who} has elements that share memory (strides {array.strides}): "
-                         "pass a copy")
+        raise ValueError(
+            f"{who} has elements that share memory (strides {array.strides}): pass a copy"
+        )
     return array
 
 
@@ -96,8 +99,9 @@ def refuse_shared(named: Named) -> None:
         open_spans = [(end, other) for end, other in open_spans if end > low]
         for _, other in open_spans:
             if share_memory(named[name], named[other]):
-                raise ValueError(f"parameters {other!r} and {name!r} share memory: "
-                                 "pass each array once")
+                raise ValueError(
+                    f"parameters {other!r} and {name!r} share memory: pass each array once"
+                )
         open_spans.append((high, name))
 
 
@@ -116,7 +120,7 @@ def aligned_full(like: np.ndarray, value: float) -> np.ndarray:
     """Return a new array with the shape, dtype and axis order of `like`, on a 64-byte boundary."""
     flat = np.zeros(like.nbytes + 64, np.uint8)
     start = -flat.__array_interface__["data"][0] % 64
-    array = flat[start:start + like.nbytes].view(like.dtype)
+    array = flat[start : start + like.nbytes].view(like.dtype)
     if value:
         array.fill(value)
     return array.reshape(like.shape, order="F" if transposed(like) else "C")

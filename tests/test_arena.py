@@ -28,14 +28,17 @@ def test_by_name_equals_flat_bit_for_bit():
     assert a.flat.tobytes() == b.flat.tobytes()
 
 
-@pytest.mark.parametrize(("shapes", "dtype", "match"), [
-    ({}, "float32", "non-empty mapping"),
-    ([3], "float32", "non-empty mapping"),
-    ({"a": 3}, "int32", "dtype must be 'float32' or 'float64'"),
-    ({"a": -1}, "float32", "shape of 'a'"),
-    ({"a": (2, 1.5)}, "float32", "shape of 'a'"),
-    ({1: 3}, "float32", "names must be strings"),
-])
+@pytest.mark.parametrize(
+    ("shapes", "dtype", "match"),
+    [
+        ({}, "float32", "non-empty mapping"),
+        ([3], "float32", "non-empty mapping"),
+        ({"a": 3}, "int32", "dtype must be 'float32' or 'float64'"),
+        ({"a": -1}, "float32", "shape of 'a'"),
+        ({"a": (2, 1.5)}, "float32", "shape of 'a'"),
+        ({1: 3}, "float32", "names must be strings"),
+    ],
+)
 def test_wrong_input_is_refused(shapes, dtype, match):
     with pytest.raises((ValueError, TypeError), match=match):
         fastopt.Arena(shapes, dtype)

@@ -16,13 +16,20 @@ def make(cls=fastopt.Adam, dtype="float32", **options):
 
 def grads(k, dtype="float32"):
     rng = np.random.default_rng(k)
-    return {"W": rng.standard_normal((3, 4)).astype(dtype),
-            "b": rng.standard_normal(4).astype(dtype)}
+    return {
+        "W": rng.standard_normal((3, 4)).astype(dtype),
+        "b": rng.standard_normal(4).astype(dtype),
+    }
 
 
-CLASSES = [(fastopt.SGD, {}), (fastopt.SGD, {"momentum": 0.9, "dampening": 0.5}),
-           (fastopt.Adagrad, {"lr_decay": 0.1}), (fastopt.RMSprop, {}), (fastopt.Adam, {}),
-           (fastopt.AdamW, {"weight_decay": 0.1})]
+CLASSES = [
+    (fastopt.SGD, {}),
+    (fastopt.SGD, {"momentum": 0.9, "dampening": 0.5}),
+    (fastopt.Adagrad, {"lr_decay": 0.1}),
+    (fastopt.RMSprop, {}),
+    (fastopt.Adam, {}),
+    (fastopt.AdamW, {"weight_decay": 0.1}),
+]
 
 
 @pytest.mark.parametrize("through", ["dict", "file"])
@@ -89,27 +96,44 @@ def test_every_difference_is_listed_and_nothing_changes():
     cases = [
         ({}, "it has no 'format'"),
         (changed(good, format="x/9"), "format is 'x/9'"),
-        (changed(good, optimizer="SGD", rule="sgd"),
-         "optimizer is 'SGD', here 'Adam'; rule is 'sgd', here 'adam'"),
+        (
+            changed(good, optimizer="SGD", rule="sgd"),
+            "optimizer is 'SGD', here 'Adam'; rule is 'sgd', here 'adam'",
+        ),
         (changed(good, t=-1), "t must be an integer >= 0, got -1"),
         (changed(good, t=1.5), "t must be"),
         (changed(good, param_groups=[]), "it has 0 groups, here 1"),
-        (changed(good, param_groups=[{**group, "params": ["b", "W"]}]),
-         r"group 0 has parameters \['b', 'W'\], here \['W', 'b'\]"),
+        (
+            changed(good, param_groups=[{**group, "params": ["b", "W"]}]),
+            r"group 0 has parameters \['b', 'W'\], here \['W', 'b'\]",
+        ),
         (changed(good, param_groups=[{**group, "zeta": 1}]), "unknown hyper-parameter 'zeta'"),
-        (changed(good, param_groups=[{k: v for k, v in group.items() if k != "eps"}]),
-         "group 0 has no 'eps'"),
+        (
+            changed(good, param_groups=[{k: v for k, v in group.items() if k != "eps"}]),
+            "group 0 has no 'eps'",
+        ),
         (changed(good, param_groups=[{**group, "lr": -1.0}]), "lr must be"),
         (changed(good, param_groups=[{**group, "lr": {"schedule": "x"}}]), "a schedule is not"),
         (changed(good, state={"W": w_state}), "state of 'b' is missing"),
         (changed(good, state={**good["state"], "x": {}}), "state of 'x' is for a parameter"),
-        (changed(good, state={**good["state"], "W": {**w_state, "exp_avg": small}}),
-         r"'exp_avg' of 'W' is float32\[2\], here float32\[3, 4\]"),
-        (changed(good, state={**good["state"],
-                              "W": {**w_state, "exp_avg": w_state["exp_avg"].astype("float64")}}),
-         r"'exp_avg' of 'W' is float64\[3, 4\], here float32"),
-        (changed(good, state={**good["state"], "W": {"exp_avg": w_state["exp_avg"]}}),
-         "'exp_avg_sq' of 'W' is missing"),
+        (
+            changed(good, state={**good["state"], "W": {**w_state, "exp_avg": small}}),
+            r"'exp_avg' of 'W' is float32\[2\], here float32\[3, 4\]",
+        ),
+        (
+            changed(
+                good,
+                state={
+                    **good["state"],
+                    "W": {**w_state, "exp_avg": w_state["exp_avg"].astype("float64")},
+                },
+            ),
+            r"'exp_avg' of 'W' is float64\[3, 4\], here float32",
+        ),
+        (
+            changed(good, state={**good["state"], "W": {"exp_avg": w_state["exp_avg"]}}),
+            "'exp_avg_sq' of 'W' is missing",
+        ),
     ]
     for state, match in cases:
         with pytest.raises(ValueError, match=match):

@@ -17,10 +17,9 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the cli extra")
 pytest.importorskip("rich", reason="the command line needs the cli extra")
 
-from fastopt.data import load_svmlight
-
 from fastopt import commands, demo, models, quickbench, training
 from fastopt.cli import main
+from fastopt.data import load_svmlight
 
 DATA = Path(os.environ.get("FASTOPT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

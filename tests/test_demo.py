@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from fastopt.data import CSR
 
 from fastopt import demo
+from fastopt.data import CSR
 
 M64 = 2**64 - 1
 

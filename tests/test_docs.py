@@ -10,8 +10,14 @@ import pytest
 
 import fastopt
 
-MODULES = ["fastopt", *(f"fastopt.{m.name}" for m in pkgutil.iter_modules(fastopt.__path__)
-                        if not m.name.startswith("_"))]
+MODULES = [
+    "fastopt",
+    *(
+        f"fastopt.{m.name}"
+        for m in pkgutil.iter_modules(fastopt.__path__)
+        if not m.name.startswith("_")
+    ),
+]
 ROOT = Path(__file__).parents[1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import Adam, SGD
+from fastopt import SGD, Adam
 
 
 def refused(match, call, error=(ValueError, TypeError, KeyError)):
@@ -21,29 +21,38 @@ def read_only():
 base = np.zeros((4, 4))
 
 
-@pytest.mark.parametrize(("params", "match"), [
-    ([], "params is empty"),
-    ({}, "params is empty"),
-    ({"W": read_only()}, "'W' is read-only"),
-    ({"W": np.zeros(3, ">f8")}, "'W' must be a native float32 or float64"),
-    ({"W": np.zeros(3, int)}, "'W' must be a native float32 or float64 array, got dtype..int64"),
-    ({"W": np.zeros(3, object)}, "'W' must be"),
-    ({"W": np.zeros(3, "float16")}, "'W' must be"),
-    ({"W": np.zeros(3, complex)}, "'W' must be"),
-    ({"W": [1.0, 2.0]}, "'W' must be a numpy array.*got list"),
-    (3.0, "'0' must be a numpy array"),
-    ({"W": None}, "'W' must be a numpy array"),
-    ({1: np.zeros(3)}, "names must be strings, got 1"),
-    ({"W": np.ma.zeros(3)}, "'W' is a masked array"),
-    ({"W": np.broadcast_to(np.zeros(1), 3)}, "'W' is read-only|share memory"),
-    ({"W": np.lib.stride_tricks.as_strided(np.zeros(4), (3, 2), (8, 8))}, "'W' has elements that"),
-    ({"W": np.lib.stride_tricks.as_strided(np.zeros(4), (3,), (0,))}, "'W' has elements that"),
-    ([base, base], "'0' and '1' share memory"),
-    ({"a": base[:, :2], "b": base[:, 1:]}, "'a' and 'b' share memory|'b' and 'a' share"),
-    ([{"params": base}, {"params": {"0": np.zeros(2)}}], "'0' is in two groups"),
-    ([{"lr": 1.0}], "group 0 has no 'params'"),
-    ([{"params": base, "rl": 1.0}], "unknown hyper-parameter 'rl' in group 0.*'lr'"),
-])
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ([], "params is empty"),
+        ({}, "params is empty"),
+        ({"W": read_only()}, "'W' is read-only"),
+        ({"W": np.zeros(3, ">f8")}, "'W' must be a native float32 or float64"),
+        (
+            {"W": np.zeros(3, int)},
+            "'W' must be a native float32 or float64 array, got dtype..int64",
+        ),
+        ({"W": np.zeros(3, object)}, "'W' must be"),
+        ({"W": np.zeros(3, "float16")}, "'W' must be"),
+        ({"W": np.zeros(3, complex)}, "'W' must be"),
+        ({"W": [1.0, 2.0]}, "'W' must be a numpy array.*got list"),
+        (3.0, "'0' must be a numpy array"),
+        ({"W": None}, "'W' must be a numpy array"),
+        ({1: np.zeros(3)}, "names must be strings, got 1"),
+        ({"W": np.ma.zeros(3)}, "'W' is a masked array"),
+        ({"W": np.broadcast_to(np.zeros(1), 3)}, "'W' is read-only|share memory"),
+        (
+            {"W": np.lib.stride_tricks.as_strided(np.zeros(4), (3, 2), (8, 8))},
+            "'W' has elements that",
+        ),
+        ({"W": np.lib.stride_tricks.as_strided(np.zeros(4), (3,), (0,))}, "'W' has elements that"),
+        ([base, base], "'0' and '1' share memory"),
+        ({"a": base[:, :2], "b": base[:, 1:]}, "'a' and 'b' share memory|'b' and 'a' share"),
+        ([{"params": base}, {"params": {"0": np.zeros(2)}}], "'0' is in two groups"),
+        ([{"lr": 1.0}], "group 0 has no 'params'"),
+        ([{"params": base, "rl": 1.0}], "unknown hyper-parameter 'rl' in group 0.*'lr'"),
+    ],
+)
 def test_wrong_parameters_are_refused_by_name(params, match):
     refused(match, lambda: SGD(params, lr=0.1))
 
@@ -53,34 +62,37 @@ def test_interleaved_views_are_no_overlap():
     SGD({"a": base[::2], "b": base[1::2], "empty": base[:0]}, lr=0.1)
 
 
-@pytest.mark.parametrize(("cls", "options", "match"), [
-    (SGD, {}, "lr is required"),
-    (SGD, {"lr": -1.0}, "SGD: lr must be a finite number >= 0, got -1.0"),
-    (SGD, {"lr": float("nan")}, "lr must be"),
-    (SGD, {"lr": float("inf")}, "lr must be"),
-    (SGD, {"lr": "0.1"}, "lr must be"),
-    (SGD, {"lr": True}, "lr must be"),
-    (SGD, {"lr": 0.1, "momentum": 1.5}, r"momentum must be a finite number in \[0, 1\]"),
-    (SGD, {"lr": 0.1, "nesterov": True}, "nesterov=True needs momentum > 0"),
-    (SGD, {"lr": 0.1, "momentum_form": "heavy"}, "'torch' or 'classic'"),
-    (SGD, {"lr": 0.1, "weight_decay": -1e-4}, "weight_decay must be"),
-    (Adam, {"betas": (0.9, 1.0)}, r"betas must be two finite numbers in \[0, 1\)"),
-    (Adam, {"betas": 0.9}, "betas must be"),
-    (Adam, {"betas": (0.9, float("nan"))}, "betas must be"),
-    (Adam, {"eps": -1e-8}, "eps must be"),
-    (Adam, {"clip_norm": 0.0}, "clip_norm must be"),
-    (Adam, {"clip_norm": float("nan")}, "clip_norm must be"),
-    (Adam, {"threads": 0}, "threads"),
-    (Adam, {"learning_rate": 0.1}, "unknown keyword 'learning_rate'; did you mean 'lr'"),
-    (Adam, {"beta1": 0.1}, "did you mean 'betas'"),
-    (Adam, {"weight_decy": 0.1}, "did you mean 'weight_decay'"),
-    (Adam, {"clipnorm": 1.0}, "did you mean 'clip_norm'"),
-    (Adam, {"zebra": 1.0}, "unknown keyword 'zebra'; known: 'lr'"),
-    (fastopt.RMSprop, {"alpha": 1.0}, "alpha must be"),
-    (fastopt.RMSprop, {"rho": 0.9}, "did you mean 'alpha'"),
-    (fastopt.Adagrad, {"initial_accumulator_value": -1}, "initial_accumulator_value must be"),
-    (Adam, {"lr": lambda t: float("nan")}, "lr must be.*from its schedule at t=0"),
-])
+@pytest.mark.parametrize(
+    ("cls", "options", "match"),
+    [
+        (SGD, {}, "lr is required"),
+        (SGD, {"lr": -1.0}, "SGD: lr must be a finite number >= 0, got -1.0"),
+        (SGD, {"lr": float("nan")}, "lr must be"),
+        (SGD, {"lr": float("inf")}, "lr must be"),
+        (SGD, {"lr": "0.1"}, "lr must be"),
+        (SGD, {"lr": True}, "lr must be"),
+        (SGD, {"lr": 0.1, "momentum": 1.5}, r"momentum must be a finite number in \[0, 1\]"),
+        (SGD, {"lr": 0.1, "nesterov": True}, "nesterov=True needs momentum > 0"),
+        (SGD, {"lr": 0.1, "momentum_form": "heavy"}, "'torch' or 'classic'"),
+        (SGD, {"lr": 0.1, "weight_decay": -1e-4}, "weight_decay must be"),
+        (Adam, {"betas": (0.9, 1.0)}, r"betas must be two finite numbers in \[0, 1\)"),
+        (Adam, {"betas": 0.9}, "betas must be"),
+        (Adam, {"betas": (0.9, float("nan"))}, "betas must be"),
+        (Adam, {"eps": -1e-8}, "eps must be"),
+        (Adam, {"clip_norm": 0.0}, "clip_norm must be"),
+        (Adam, {"clip_norm": float("nan")}, "clip_norm must be"),
+        (Adam, {"threads": 0}, "threads"),
+        (Adam, {"learning_rate": 0.1}, "unknown keyword 'learning_rate'; did you mean 'lr'"),
+        (Adam, {"beta1": 0.1}, "did you mean 'betas'"),
+        (Adam, {"weight_decy": 0.1}, "did you mean 'weight_decay'"),
+        (Adam, {"clipnorm": 1.0}, "did you mean 'clip_norm'"),
+        (Adam, {"zebra": 1.0}, "unknown keyword 'zebra'; known: 'lr'"),
+        (fastopt.RMSprop, {"alpha": 1.0}, "alpha must be"),
+        (fastopt.RMSprop, {"rho": 0.9}, "did you mean 'alpha'"),
+        (fastopt.Adagrad, {"initial_accumulator_value": -1}, "initial_accumulator_value must be"),
+        (Adam, {"lr": lambda t: float("nan")}, "lr must be.*from its schedule at t=0"),
+    ],
+)
 def test_wrong_hyper_parameters_are_refused_by_name(cls, options, match):
     refused(match, lambda: cls(np.zeros(3), **options))
 
@@ -99,25 +111,28 @@ def unchanged(opt, arrays, call, match):
 GOOD = {"W": np.ones((2, 3)), "b": np.ones(3)}
 
 
-@pytest.mark.parametrize(("grads", "match"), [
-    (None, "grads is missing"),
-    ({}, "gradient of 'W' is missing"),
-    ({"W": GOOD["W"]}, "gradient of 'b' is missing"),
-    ({**GOOD, "b": None}, "gradient of 'b' is missing"),
-    ({**GOOD, "c": np.ones(1)}, "unknown name 'c'"),
-    ({"W": GOOD["W"], "B": GOOD["b"]}, "unknown name 'B'; did you mean 'b'|unknown name 'B'"),
-    ([GOOD["W"]], "grads has 1 arrays for 2 parameters: W, b"),
-    (GOOD["W"], "grads has 1 arrays for 2 parameters"),
-    ({**GOOD, "b": np.ones(4)}, r"'b' has shape \(4,\), its parameter \(3,\)"),
-    ({**GOOD, "W": np.ones((3, 2))}, r"'W' has shape \(3, 2\)"),
-    ({**GOOD, "W": np.ones(6)}, r"'W' has shape \(6,\)"),
-    ({**GOOD, "b": np.ones(3, "float32")}, "'b' must be a native float64 array.*'f'"),
-    ({**GOOD, "b": np.ones(3, int)}, "'b' must be a native float64"),
-    ({**GOOD, "b": np.ones(3, ">f8")}, "'b' must be a native float64"),
-    ({**GOOD, "b": [1.0, 1.0, 1.0]}, "'b': .*list"),
-    ({**GOOD, "b": "abc"}, "'b': .*str"),
-    ([{"W": GOOD["W"]}, {"b": GOOD["b"]}], "grads has 2 groups, the optimizer 1"),
-])
+@pytest.mark.parametrize(
+    ("grads", "match"),
+    [
+        (None, "grads is missing"),
+        ({}, "gradient of 'W' is missing"),
+        ({"W": GOOD["W"]}, "gradient of 'b' is missing"),
+        ({**GOOD, "b": None}, "gradient of 'b' is missing"),
+        ({**GOOD, "c": np.ones(1)}, "unknown name 'c'"),
+        ({"W": GOOD["W"], "B": GOOD["b"]}, "unknown name 'B'; did you mean 'b'|unknown name 'B'"),
+        ([GOOD["W"]], "grads has 1 arrays for 2 parameters: W, b"),
+        (GOOD["W"], "grads has 1 arrays for 2 parameters"),
+        ({**GOOD, "b": np.ones(4)}, r"'b' has shape \(4,\), its parameter \(3,\)"),
+        ({**GOOD, "W": np.ones((3, 2))}, r"'W' has shape \(3, 2\)"),
+        ({**GOOD, "W": np.ones(6)}, r"'W' has shape \(6,\)"),
+        ({**GOOD, "b": np.ones(3, "float32")}, "'b' must be a native float64 array.*'f'"),
+        ({**GOOD, "b": np.ones(3, int)}, "'b' must be a native float64"),
+        ({**GOOD, "b": np.ones(3, ">f8")}, "'b' must be a native float64"),
+        ({**GOOD, "b": [1.0, 1.0, 1.0]}, "'b': .*list"),
+        ({**GOOD, "b": "abc"}, "'b': .*str"),
+        ([{"W": GOOD["W"]}, {"b": GOOD["b"]}], "grads has 2 groups, the optimizer 1"),
+    ],
+)
 @pytest.mark.parametrize("cls", [SGD, Adam])
 def test_wrong_gradients_are_refused_and_nothing_has_changed(cls, grads, match):
     params = {"W": np.ones((2, 3)), "b": np.ones(3)}
@@ -134,8 +149,12 @@ def test_gradients_that_share_memory_with_parameters_or_states_are_refused():
     w = np.ones(10)
     opt = Adam({"w": w, "u": np.ones(10)}, lr=0.1)
     for bad in (w, w[::-1], opt.state["u"]["exp_avg"]):
-        unchanged(opt, [w], lambda bad=bad: opt.step({"w": np.ones(10), "u": bad}),
-                  "gradient of 'u' shares memory")
+        unchanged(
+            opt,
+            [w],
+            lambda bad=bad: opt.step({"w": np.ones(10), "u": bad}),
+            "gradient of 'u' shares memory",
+        )
     base = np.ones((10, 2))
     SGD(base[:, 0], lr=0.1).step(base[:, 1])
     assert (base[:, 0] == 0.9).all()
@@ -153,8 +172,10 @@ def test_groups_check_what_is_set_later():
     opt = Adam(np.zeros(3))
     group = opt.param_groups[0]
     refused("lr must be", lambda: group.update(lr=-1.0))
-    refused("unknown hyper-parameter 'learning_rate'; did you mean 'lr'",
-            lambda: group.update(learning_rate=1.0))
+    refused(
+        "unknown hyper-parameter 'learning_rate'; did you mean 'lr'",
+        lambda: group.update(learning_rate=1.0),
+    )
     refused("unknown hyper-parameter 'params'", lambda: group.update(params={}))
     assert group["lr"] == 1e-3
 

@@ -6,9 +6,9 @@ import stat
 
 import numpy as np
 import pytest
-from fastopt.data import CSR
 
 from fastopt import files, models
+from fastopt.data import CSR
 
 
 def random_csr(rng, n_rows, n_columns, per_row, dtype="float32", index="int32") -> CSR:

@@ -36,6 +36,7 @@ def sgd(lr, wd=0.0):
         while True:
             p, g = yield
             yield p - lr * (g + wd * p)
+
     return run
 
 
@@ -46,6 +47,7 @@ def momentum_torch(lr, mu, dampening=0.0, nesterov=False):
             p, g = yield
             v = g if v is None else mu * v + (1 - dampening) * g
             yield p - lr * (g + mu * v if nesterov else v)
+
     return run
 
 
@@ -56,6 +58,7 @@ def momentum_classic(lr, mu, nesterov=False):
             p, g = yield
             v = mu * v - lr * g
             yield p + (mu * v - lr * g if nesterov else v)
+
     return run
 
 
@@ -67,6 +70,7 @@ def adagrad(lr, eps, init=0.0, lr_decay=0.0, inside=0.0):
             s += g * g
             yield p - lr / (1 + t * lr_decay) * g / (math.sqrt(s + inside) + eps)
             t += 1
+
     return run
 
 
@@ -77,6 +81,7 @@ def rmsprop(lr, rho, eps, inside=0.0):
             p, g = yield
             s = rho * s + (1 - rho) * g * g
             yield p - lr * g / (math.sqrt(s + inside) + eps)
+
     return run
 
 
@@ -94,6 +99,7 @@ def adam(lr, b1, b2, eps, wd=0.0, decoupled=False, inside=0.0):
             m = b1 * m + (1 - b1) * g
             v = b2 * v + (1 - b2) * g * g
             yield p - lr * (m / (1 - b1**t)) / (math.sqrt(v / (1 - b2**t) + inside) + eps)
+
     return run
 
 
@@ -101,34 +107,60 @@ CASES = {
     "SGD": (fastopt.SGD, {"lr": 0.1}, sgd(0.1)),
     "SGD L2": (fastopt.SGD, {"lr": 0.1, "weight_decay": 0.3}, sgd(0.1, 0.3)),
     "momentum": (fastopt.SGD, {"lr": 0.1, "momentum": 0.9}, momentum_torch(0.1, 0.9)),
-    "dampening": (fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.4},
-                  momentum_torch(0.1, 0.9, 0.4)),
-    "Nesterov": (fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True},
-                 momentum_torch(0.1, 0.9, nesterov=True)),
-    "classic": (fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "momentum_form": "classic"},
-                momentum_classic(0.1, 0.9)),
+    "dampening": (
+        fastopt.SGD,
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.4},
+        momentum_torch(0.1, 0.9, 0.4),
+    ),
+    "Nesterov": (
+        fastopt.SGD,
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+        momentum_torch(0.1, 0.9, nesterov=True),
+    ),
+    "classic": (
+        fastopt.SGD,
+        {"lr": 0.1, "momentum": 0.9, "momentum_form": "classic"},
+        momentum_classic(0.1, 0.9),
+    ),
     "classic Nesterov": (
-        fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "momentum_form": "classic", "nesterov": True},
-        momentum_classic(0.1, 0.9, nesterov=True)),
+        fastopt.SGD,
+        {"lr": 0.1, "momentum": 0.9, "momentum_form": "classic", "nesterov": True},
+        momentum_classic(0.1, 0.9, nesterov=True),
+    ),
     "Adagrad": (fastopt.Adagrad, {"lr": 0.1, "eps": 0.5}, adagrad(0.1, 0.5)),
     "Adagrad, all options": (
         fastopt.Adagrad,
-        {"lr": 0.1, "eps": 0.0, "eps_root": 1e-7, "initial_accumulator_value": 0.1,
-         "lr_decay": 0.2},
-        adagrad(0.1, 0.0, 0.1, 0.2, 1e-7)),
+        {
+            "lr": 0.1,
+            "eps": 0.0,
+            "eps_root": 1e-7,
+            "initial_accumulator_value": 0.1,
+            "lr_decay": 0.2,
+        },
+        adagrad(0.1, 0.0, 0.1, 0.2, 1e-7),
+    ),
     "RMSprop": (fastopt.RMSprop, {"lr": 0.1, "alpha": 0.9, "eps": 0.5}, rmsprop(0.1, 0.9, 0.5)),
     "RMSprop, eps inside": (
-        fastopt.RMSprop, {"lr": 0.1, "alpha": 0.9, "eps": 0.0, "eps_root": 0.5},
-        rmsprop(0.1, 0.9, 0.0, 0.5)),
+        fastopt.RMSprop,
+        {"lr": 0.1, "alpha": 0.9, "eps": 0.0, "eps_root": 0.5},
+        rmsprop(0.1, 0.9, 0.0, 0.5),
+    ),
     "Adam": (fastopt.Adam, {"lr": 0.1}, adam(0.1, 0.9, 0.999, 1e-8)),
     "Adam, all options": (
         fastopt.Adam,
         {"lr": 0.1, "betas": (0.7, 0.8), "eps": 0.5, "eps_root": 0.25, "weight_decay": 0.3},
-        adam(0.1, 0.7, 0.8, 0.5, 0.3, inside=0.25)),
-    "Adam without averages": (fastopt.Adam, {"lr": 0.1, "betas": (0.0, 0.0), "eps": 0.5},
-                              adam(0.1, 0.0, 0.0, 0.5)),
-    "AdamW": (fastopt.AdamW, {"lr": 0.1, "weight_decay": 0.3},
-              adam(0.1, 0.9, 0.999, 1e-8, 0.3, decoupled=True)),
+        adam(0.1, 0.7, 0.8, 0.5, 0.3, inside=0.25),
+    ),
+    "Adam without averages": (
+        fastopt.Adam,
+        {"lr": 0.1, "betas": (0.0, 0.0), "eps": 0.5},
+        adam(0.1, 0.0, 0.0, 0.5),
+    ),
+    "AdamW": (
+        fastopt.AdamW,
+        {"lr": 0.1, "weight_decay": 0.3},
+        adam(0.1, 0.9, 0.999, 1e-8, 0.3, decoupled=True),
+    ),
 }
 
 
@@ -136,8 +168,9 @@ CASES = {
 def test_equals_the_published_formula(name):
     cls, options, rule = CASES[name]
     np.testing.assert_allclose(trajectory(cls, **options), formula(rule), rtol=1e-13)
-    np.testing.assert_allclose(trajectory(cls, dtype="float32", **options), formula(rule),
-                               rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(
+        trajectory(cls, dtype="float32", **options), formula(rule), rtol=2e-4, atol=2e-4
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,15 +180,21 @@ def test_maximize_is_minus_the_gradient(name):
     np.testing.assert_allclose(up, trajectory(cls, **options), rtol=1e-15)
 
 
-@pytest.mark.parametrize(("cls", "options", "expected"), [
-    (fastopt.Adagrad, {"eps": 0.5}, [0.92, 0.9565488]),
-    (fastopt.Adagrad, {"eps": 0, "eps_root": 0.5, "initial_accumulator_value": 0.1},
-     [0.9067495, 0.9490072]),
-    (fastopt.RMSprop, {"alpha": 0.9, "eps": 0.5}, [0.8233926, 0.9082655]),
-    (fastopt.RMSprop, {"alpha": 0.9, "eps": 0, "eps_root": 0.5}, [0.7891815, 0.8912436]),
-    (fastopt.Adam, {"eps": 0.5}, [0.92, 0.8997659]),
-    (fastopt.SGD, {"momentum": 0.9, "nesterov": True}, [0.62, 0.648]),
-])
+@pytest.mark.parametrize(
+    ("cls", "options", "expected"),
+    [
+        (fastopt.Adagrad, {"eps": 0.5}, [0.92, 0.9565488]),
+        (
+            fastopt.Adagrad,
+            {"eps": 0, "eps_root": 0.5, "initial_accumulator_value": 0.1},
+            [0.9067495, 0.9490072],
+        ),
+        (fastopt.RMSprop, {"alpha": 0.9, "eps": 0.5}, [0.8233926, 0.9082655]),
+        (fastopt.RMSprop, {"alpha": 0.9, "eps": 0, "eps_root": 0.5}, [0.7891815, 0.8912436]),
+        (fastopt.Adam, {"eps": 0.5}, [0.92, 0.8997659]),
+        (fastopt.SGD, {"momentum": 0.9, "nesterov": True}, [0.62, 0.648]),
+    ],
+)
 def test_two_steps_equal_values_printed_by_torch_and_optax(cls, options, expected):
     """p0 = 1, g = (2, -1), lr = 0.1; run once in torch 2.13 and optax 0.2.8 in float64."""
     seen = trajectory(cls, grads=[2.0, -1.0], lr=0.1, **options)
@@ -163,18 +202,27 @@ def test_two_steps_equal_values_printed_by_torch_and_optax(cls, options, expecte
 
 
 TORCH = {
-    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-            {"momentum": 0.9, "dampening": 0.3}, {"maximize": True, "weight_decay": 0.1}],
-    "Adagrad": [{}, {"lr_decay": 0.1, "initial_accumulator_value": 0.2, "weight_decay": 0.1},
-                {"maximize": True}],
+    "SGD": [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        {"momentum": 0.9, "dampening": 0.3},
+        {"maximize": True, "weight_decay": 0.1},
+    ],
+    "Adagrad": [
+        {},
+        {"lr_decay": 0.1, "initial_accumulator_value": 0.2, "weight_decay": 0.1},
+        {"maximize": True},
+    ],
     "RMSprop": [{}, {"alpha": 0.8, "weight_decay": 0.1}, {"maximize": True}],
     "Adam": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}, {"maximize": True}],
     "AdamW": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.3}, {"maximize": True}],
 }
 
 
-@pytest.mark.parametrize(("name", "options"),
-                         [(name, options) for name, many in TORCH.items() for options in many])
+@pytest.mark.parametrize(
+    ("name", "options"), [(name, options) for name, many in TORCH.items() for options in many]
+)
 def test_equals_torch_in_float64_within_1e_12(name, options):
     """Not bit for bit: torch orders the same operations differently."""
     torch = pytest.importorskip("torch")
@@ -233,8 +281,11 @@ def test_one_pair_may_hold_a_schedule():
 
 def test_schedules_set_any_hyper_parameter():
     w = np.zeros(1)
-    opt = fastopt.SGD(w, lr=fastopt.schedules.step(1.0, every=2, factor=0.5),
-                      momentum=fastopt.schedules.inverse_time(0.5, 1.0))
+    opt = fastopt.SGD(
+        w,
+        lr=fastopt.schedules.step(1.0, every=2, factor=0.5),
+        momentum=fastopt.schedules.inverse_time(0.5, 1.0),
+    )
     seen = [opt.step(np.ones(1)).lr for _ in range(4)]
     assert seen == [1.0, 1.0, 0.5, 0.5]
     v, p = 0.0, 0.0

@@ -11,8 +11,14 @@ from fastopt import _core
 
 def norm(arrays, threads=1):
     zeros = [np.zeros(a.shape, a.dtype) for a in arrays]
-    plan = _core.Plan("sgd", tuple(map(str, range(len(arrays)))), zeros, [[] for _ in arrays],
-                      [0] * len(arrays), [])
+    plan = _core.Plan(
+        "sgd",
+        tuple(map(str, range(len(arrays)))),
+        zeros,
+        [[] for _ in arrays],
+        [0] * len(arrays),
+        [],
+    )
     plan.hold(arrays, None)
     return plan.norm(threads)
 
@@ -24,13 +30,13 @@ def lanes(x):
         of_part = 0.0
         for start in range(part, min(part + 65_536, len(x)), 2048):
             block = np.zeros(2048)
-            piece = x[start:min(start + 2048, part + 65_536)].astype(np.float64)
+            piece = x[start : min(start + 2048, part + 65_536)].astype(np.float64)
             block[: len(piece)] = piece * piece
             lane = np.zeros(16)
             for row in block.reshape(-1, 16):
                 lane += row
             while len(lane) > 1:
-                lane = lane[: len(lane) // 2] + lane[len(lane) // 2:]
+                lane = lane[: len(lane) // 2] + lane[len(lane) // 2 :]
             of_part += lane[0]
         total += of_part
     return total
@@ -55,14 +61,17 @@ def test_same_bits_for_every_instruction_set_thread_count_and_layout(dtype):
             _core.set_isa(before)
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    ([3e200, 4e200], 5e200),
-    ([3e-200, -4e-200], 5e-200),
-    ([1e-310, 0.0], 1e-310),
-    ([1.7e308], 1.7e308),
-    ([0.0, 0.0], 0.0),
-    ([math.inf, 1.0], math.inf),
-])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([3e200, 4e200], 5e200),
+        ([3e-200, -4e-200], 5e-200),
+        ([1e-310, 0.0], 1e-310),
+        ([1.7e308], 1.7e308),
+        ([0.0, 0.0], 0.0),
+        ([math.inf, 1.0], math.inf),
+    ],
+)
 def test_norm_is_right_where_its_square_is_out_of_range(values, expected):
     assert norm([np.array(values)]) == pytest.approx(expected, rel=1e-14)
 

@@ -12,9 +12,21 @@ from fastopt import _core
 RULES = _core.rules()
 SIZES = [*range(0, 68), 127, 128, 129, 1000, 2047, 2048, 2049, 65_537, 200_001]
 # Numbers that a rule may meet; each rule takes the ones that it declares.
-SCALARS = {"lr": 0.013, "mu": 0.9, "c": 0.1, "lr_v": 0.02, "lr_g": 0.003, "eps": 1e-8,
-           "eps_root": 1e-12, "rho": 0.99, "b1": 0.9, "c1": 1 - 0.9, "b2": 0.999, "c2": 1 - 0.999,
-           "a": 1.7}
+SCALARS = {
+    "lr": 0.013,
+    "mu": 0.9,
+    "c": 0.1,
+    "lr_v": 0.02,
+    "lr_g": 0.003,
+    "eps": 1e-8,
+    "eps_root": 1e-12,
+    "rho": 0.99,
+    "b1": 0.9,
+    "c1": 1 - 0.9,
+    "b2": 0.999,
+    "c2": 1 - 0.999,
+    "a": 1.7,
+}
 PRELUDES = {"plain": (1.0, 0.0, 1.0), "clip, L2, decay": (-0.37, 0.011, 0.999)}
 
 
@@ -91,7 +103,7 @@ def test_unaligned_buffers_give_the_same_bits(isa, rule):
     for offset in range(1, 16):
         w, g, states = arrays(rule, rng, 517, "float32")
         w2, states2 = w.copy(), [s.copy() for s in states]
-        moved = [np.empty(600, "float32")[offset:offset + 517] for _ in range(2 + len(states))]
+        moved = [np.empty(600, "float32")[offset : offset + 517] for _ in range(2 + len(states))]
         for to, of in zip(moved, [w, g, *states], strict=True):
             to[...] = of
         compiled_steps(rule, moved[0], moved[1], moved[2:], PRELUDES["plain"], SCALARS, 1)
@@ -107,8 +119,9 @@ def test_many_segments_equal_one_by_one(rule, threads):
     together = [arrays(rule, rng, n, ("float32", "float64")[k % 2]) for k, n in enumerate(sizes)]
     alone = [(w.copy(), g, [s.copy() for s in states]) for w, g, states in together]
     names = tuple(map(str, range(len(sizes))))
-    plan = _core.Plan(rule, names, [t[0] for t in together], [t[2] for t in together],
-                      [0] * len(sizes), [])
+    plan = _core.Plan(
+        rule, names, [t[0] for t in together], [t[2] for t in together], [0] * len(sizes), []
+    )
     plan.hold([t[1] for t in together], None)
     plan.set_group(0, *PRELUDES["plain"], SCALARS)
     plan.run(threads, 1, 0.0, 0.0, 0.0)
@@ -131,18 +144,22 @@ def test_sparse_equals_reference_coordinate_by_coordinate(isa, rule, dtype, inde
         _core.sparse_step(rule, at, w, g, states, *prelude, SCALARS)
         for j, gj in zip(at, g, strict=True):
             here = slice(j, j + 1)
-            reference_steps(rule, w2[here], np.array([gj]), [s[here] for s in states2], prelude,
-                            SCALARS)
+            reference_steps(
+                rule, w2[here], np.array([gj]), [s[here] for s in states2], prelude, SCALARS
+            )
         assert w.tobytes() == w2.tobytes()
         assert all(s.tobytes() == s2.tobytes() for s, s2 in zip(states, states2, strict=True))
 
 
-@pytest.mark.parametrize(("at", "g", "w", "error"), [
-    ([0, 4], [1, 1], [0.0] * 4, IndexError),
-    ([-1], [1], [0.0] * 4, IndexError),
-    ([0, 1], [1], [0.0] * 4, ValueError),
-    ([[0]], [1], [0.0] * 4, ValueError),
-])
+@pytest.mark.parametrize(
+    ("at", "g", "w", "error"),
+    [
+        ([0, 4], [1, 1], [0.0] * 4, IndexError),
+        ([-1], [1], [0.0] * 4, IndexError),
+        ([0, 1], [1], [0.0] * 4, ValueError),
+        ([[0]], [1], [0.0] * 4, ValueError),
+    ],
+)
 def test_sparse_refuses_wrong_coordinates(at, g, w, error):
     w = np.array(w)
     with pytest.raises(error):

@@ -12,8 +12,10 @@ FORMS = {
     "constant": (lambda: schedules.constant(0.3), lambda t: 0.3),
     "step": (lambda: schedules.step(0.3, every=7, factor=0.2), lambda t: 0.3 * 0.2 ** (t // 7)),
     "exponential": (lambda: schedules.exponential(0.3, factor=0.99), lambda t: 0.3 * 0.99**t),
-    "inverse_time": (lambda: schedules.inverse_time(0.3, rate=0.01),
-                     lambda t: 0.3 / (1 + 0.01 * t)),
+    "inverse_time": (
+        lambda: schedules.inverse_time(0.3, rate=0.01),
+        lambda t: 0.3 / (1 + 0.01 * t),
+    ),
 }
 
 
@@ -48,14 +50,17 @@ def test_step_and_exponential_equal_torch():
             schedule.step()
 
 
-@pytest.mark.parametrize(("call", "match"), [
-    (lambda: schedules.constant(math.nan), "value must be a finite number"),
-    (lambda: schedules.step(0.1, every=0), "every must be > 0"),
-    (lambda: schedules.step(0.1, every=5, factor=0.0), "factor must be > 0"),
-    (lambda: schedules.exponential(0.1, factor=-1), "factor must be > 0"),
-    (lambda: schedules.exponential(math.inf, factor=0.5), "value must be"),
-    (lambda: schedules.inverse_time(0.1, rate=-1), "rate must be >= 0"),
-])
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: schedules.constant(math.nan), "value must be a finite number"),
+        (lambda: schedules.step(0.1, every=0), "every must be > 0"),
+        (lambda: schedules.step(0.1, every=5, factor=0.0), "factor must be > 0"),
+        (lambda: schedules.exponential(0.1, factor=-1), "factor must be > 0"),
+        (lambda: schedules.exponential(math.inf, factor=0.5), "value must be"),
+        (lambda: schedules.inverse_time(0.1, rate=-1), "rate must be >= 0"),
+    ],
+)
 def test_wrong_numbers_are_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()

@@ -11,9 +11,14 @@ import fastopt
 def views(rng, dtype):
     """Views of all kinds of layout, with the array that owns the memory."""
     for shape, cut in [
-        ((50, 7), np.s_[:, 0]), ((50, 7), np.s_[::3, 1:6:2]), ((100_003,), np.s_[::-1]),
-        ((40, 60), np.s_[::-1, ::-2]), ((6, 5, 4), np.s_[:, 2]), ((9, 8), np.s_[3:4, :]),
-        ((300, 400), np.s_[:, :399]), ((5, 3000), np.s_[:, ::2]),
+        ((50, 7), np.s_[:, 0]),
+        ((50, 7), np.s_[::3, 1:6:2]),
+        ((100_003,), np.s_[::-1]),
+        ((40, 60), np.s_[::-1, ::-2]),
+        ((6, 5, 4), np.s_[:, 2]),
+        ((9, 8), np.s_[3:4, :]),
+        ((300, 400), np.s_[:, :399]),
+        ((5, 3000), np.s_[:, ::2]),
     ]:
         owner = rng.standard_normal(shape).astype(dtype)
         yield owner, owner[cut]
@@ -53,8 +58,10 @@ def test_any_view_of_any_array(data):
     shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
     cut = tuple(
         slice(data.draw(st.integers(0, n - 1)), None, data.draw(st.sampled_from([1, 2, 3])))
-        if data.draw(st.booleans()) else slice(None, None, data.draw(st.sampled_from([1, -1, -2])))
-        for n in shape)
+        if data.draw(st.booleans())
+        else slice(None, None, data.draw(st.sampled_from([1, -1, -2])))
+        for n in shape
+    )
     owner = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
     view = owner[cut].transpose(data.draw(st.permutations(range(len(shape)))))
     expected = owner.copy()

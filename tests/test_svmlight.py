@@ -413,7 +413,7 @@ def test_named_pipe(tmp_path):
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_bytes, args=(b"1 1:1\n2 2:1\n",))
     writer.start()
-    X, y = load_svmlight(path)
+    _X, y = load_svmlight(path)
     writer.join()
     assert y.tolist() == [1, 2]
 
@@ -500,7 +500,7 @@ def test_interrupt_is_answered_within_a_fifth_of_a_second(tmp_path, threads, one
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert stopped - start < 0.1 + 0.2
-    X, y = load_svmlight(io.BytesIO(b"1 1:2\n"), threads=threads)
+    X, _y = load_svmlight(io.BytesIO(b"1 1:2\n"), threads=threads)
     assert X.data.tolist() == [2]
 
 

@@ -46,7 +46,7 @@ def parse(text, *, zero_based="auto", n_features=None, query_id=False, dtype="fl
     try:
         for n, whole in enumerate(lines, 1):
             line = whole[:-1] if whole.endswith(b"\r") else whole
-            line, sign, comment = line.partition(b"#")
+            line, _sign, comment = line.partition(b"#")
             at = BLANKS.match(line).end()
             if at < len(line):
                 label, at = number(line, at, "float64")
