@@ -70,8 +70,8 @@ def slow_loops(compiler, isa, folder, tmp_path):
     for start, function in loops.items():
         if compiler == "clang" and function.startswith("reduce"):
             continue  # it unrolls the sixteen lanes before it vectorizes, and reports no width
-        # A loop's place is its pragma in clang, the first line of its body in gcc.
-        width = max(widths.get(line, 0) for line in range(start - 1, start + 4))
+        # A loop's place is its pragma in clang, one of the first lines of its body in gcc.
+        width = max(widths.get(line, 0) for line in range(start - 1, start + 7))
         if compiler == "clang":
             width *= 4 if function.endswith("f32") else 8
         if width < BYTES[isa]:
