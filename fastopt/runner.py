@@ -323,12 +323,12 @@ def _choose_mode(samples: _core.Samples, mode: str, threads: int) -> tuple[str, 
     """Return mode, threads, and why."""
     if mode == "serial":
         return "serial", 1, "asked for"
-    if threads == 1:
-        return "serial", 1, "one thread"
-    if _core.forked():
-        return "serial", 1, "child of a process that used threads"
     if _core.openmp() == "none":
         return "serial", 1, "built without OpenMP"
+    if _core.forked():
+        return "serial", 1, "child of a process that used threads"
+    if threads == 1:
+        return "serial", 1, "one thread"
     if mode != "auto":
         return mode, threads, "asked for"
     useful = min(threads, samples.rows // ROWS_PER_WORKER)

@@ -219,13 +219,15 @@ def test_many_workers_reach_what_one_reaches(mode, loss):
 
 def test_mode_and_reason():
     X, y, _ = make(n=20_000)
-    assert fastopt.hogwild(X, y, threads=1, epochs=1).mode == "serial"
+    if fastopt._core.openmp() == "none":
+        result = fastopt.hogwild(X, y, threads=2, epochs=1)
+        assert (result.mode, result.threads) == ("serial", 1) and "OpenMP" in result.reason
+        return
+    result = fastopt.hogwild(X, y, threads=1, epochs=1)
+    assert (result.mode, result.reason) == ("serial", "one thread")
     few, y_few, _ = make(n=300)
     result = fastopt.hogwild(few, y_few, threads=2, epochs=1)
     assert (result.mode, result.threads) == ("serial", 1) and "300 rows" in result.reason
-    if fastopt._core.openmp() == "none":
-        assert "OpenMP" in fastopt.hogwild(X, y, threads=2, epochs=1).reason
-        return
     result = fastopt.hogwild(X, y, threads=2, epochs=1)
     assert (result.mode, result.threads) == ("copies", 2)
     X.shape = (20_000, 1_000_000)
