@@ -32,7 +32,7 @@ from sklearn.svm import LinearSVC
 
 import fastopt
 from bench.harness import record, show, take_turns
-from fastopt import runner
+from fastopt import evaluation
 
 L2 = 1e-4
 EPOCHS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 50, 80, 120, 200, 400)
@@ -141,7 +141,7 @@ def candidates(X: Any, y: np.ndarray, loss: str) -> dict[str, Callable[[Any], An
 
 def time_to(name: str, X: Any, y: np.ndarray, loss: str, limit: float) -> list[dict[str, Any]]:
     def value(model: tuple[np.ndarray, float]) -> float:
-        return runner.objective(X, y, model[0], model[1], loss=loss, l2=L2)
+        return evaluation.objective(X, y, model[0], model[1], loss=loss, l2=L2)
 
     tried: dict[str, list[tuple[Any, float, float]]] = {}
     for who, train in candidates(X, y, loss).items():

@@ -6,17 +6,20 @@ from fastopt._core import StepInfo, get_isa, isa_available, set_isa
 from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
+from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 from fastopt.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # without SGDClassifier, which needs scikit-learn
+    "CSR",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
     "Arena",
+    "DataError",
     "HogwildResult",
     "Optimizer",
     "RMSprop",
@@ -25,6 +28,8 @@ __all__ = [
     "get_num_threads",
     "hogwild",
     "isa_available",
+    "iter_svmlight",
+    "load_svmlight",
     "schedules",
     "set_isa",
     "set_num_threads",
@@ -39,3 +44,7 @@ def __getattr__(name: str) -> object:
 
         return SGDClassifier
     raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "SGDClassifier"])

@@ -23,7 +23,9 @@ except ImportError as error:
         "fastopt.SGDClassifier needs scikit-learn >= 1.6: pip install 'fastopt[sklearn]'"
     ) from error
 
-from fastopt.runner import LARGEST_DECAY, OneVsRestResult, Progress, Settings, one_vs_rest
+from fastopt.one_vs_rest import OneVsRestResult, one_vs_rest
+from fastopt.rows import LARGEST_DECAY, Settings
+from fastopt.runner import Progress
 
 LOSSES = {"hinge": "hinge", "log_loss": "logistic"}
 SCHEDULES = {"optimal": "inverse_time", "constant": "constant", "epoch_decay": "epoch_decay"}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastopt.data import CSR
+from fastopt.evaluation import margins
 from fastopt.files import load_npz, save_npz
-from fastopt.runner import margins
 
 __all__ = ["LinearModel", "beyond", "classes_of", "load", "save"]
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fastopt
-from fastopt import demo, runner
+from fastopt import demo
 from fastopt._terminal import Table
+from fastopt.runner import hogwild
 
 __all__ = ["dense_table", "sparse_table"]
 
@@ -104,10 +105,7 @@ def sparse_table(counts: Sequence[int]) -> Table:
     for loss in ("logistic", "hinge", "squared"):
         first = 0.0
         for threads in counts:
-            runs = [
-                runner.hogwild(X, y, loss=loss, l2=1e-6, epochs=5, threads=threads)
-                for _ in range(3)
-            ]
+            runs = [hogwild(X, y, loss=loss, l2=1e-6, epochs=5, threads=threads) for _ in range(3)]
             best = max(runs, key=lambda run: run.nnz_per_second)
             first = first or best.nnz_per_second
             shown.add_row(

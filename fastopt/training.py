@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import demo, runner
+from fastopt import demo
 from fastopt.data import CSR, load_svmlight
+from fastopt.evaluation import objective as exact
 from fastopt.models import LinearModel, classes_of
+from fastopt.one_vs_rest import one_vs_rest
+from fastopt.rows import Settings
+from fastopt.runner import hogwild
 
 __all__ = ["Data", "Run", "demo_data", "evaluate", "fit", "read", "split"]
 
@@ -198,12 +202,12 @@ def fit(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "hogwild diverged", RuntimeWarning)
         if classes is None:
-            done = runner.hogwild(X, data.y, threads=threads, callback=callback, **options)
+            done = hogwild(X, data.y, threads=threads, callback=callback, **options)
             W, b, results, targets = done.w[None, :], np.array([done.intercept]), [done], [data.y]
         else:
             codes = np.searchsorted(classes, data.y)
-            settings = runner.Settings.check(decay=0.9, mode="auto", threads=threads, **options)
-            every = runner.one_vs_rest(X, codes, len(classes), settings, callback=callback)
+            settings = Settings.check(decay=0.9, mode="auto", threads=threads, **options)
+            every = one_vs_rest(X, codes, len(classes), settings, callback=callback)
             W, b, results = every.W, every.b, every.results
             positive = [1] if len(classes) == 2 else range(len(classes))
             targets = (np.where(codes == k, 1, -1) for k in positive)
@@ -214,7 +218,7 @@ def fit(
     objective, metrics = float("nan"), {}
     if worst.status != "diverged":
         objective = np.mean([
-            runner.objective(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
+            exact(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
             for y, w, intercept in zip(targets, W, b, strict=True)
         ])  # fmt: skip
     seconds = sum(result.seconds for result in results)

@@ -192,8 +192,8 @@ def test_interrupt_keeps_the_model(monkeypatch):
             raise KeyboardInterrupt
         return objective(samples, *arguments)
 
-    objective = runner._objective
-    monkeypatch.setattr(runner, "_objective", interrupted)
+    objective = runner.objective_of
+    monkeypatch.setattr(runner, "objective_of", interrupted)
     model = SGDClassifier(learning_rate="constant", tol=0, n_iter_no_change=20)
     with pytest.raises(KeyboardInterrupt):
         model.fit(train, y_train)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import runner
+from fastopt import evaluation, runner
+from fastopt.one_vs_rest import one_vs_rest
+from fastopt.rows import SCHEDULES, Rows, Settings, targets
 
 LOSSES = ("hinge", "logistic", "squared")
 BLOCK = 64
@@ -82,7 +84,7 @@ def reference(dense, y, loss, l2, epochs, step, schedule, decay):
 
 def in_order(X, y, **settings):
     """Train with rows in the data's order."""
-    checked = runner.Settings.check(
+    checked = Settings.check(
         mode="serial",
         fit_intercept=True,
         average=False,
@@ -91,13 +93,13 @@ def in_order(X, y, **settings):
         shuffle=False,
         **settings,
     )
-    rows = runner.Rows(X, checked)
-    target = runner._targets(y, rows.n, rows.dtype, checked.loss)
-    return runner._solve(rows, rows.targets(target), runner._start(None, rows), 0.0)
+    rows = Rows(X, checked)
+    target = targets(y, rows.n, rows.dtype, checked.loss)
+    return runner.solve(rows, rows.targets(target), runner.start_of(None, rows), 0.0)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("schedule", runner.SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(
     ("dtype", "index", "pointer"),
     [("f8", "i4", "i4"), ("f8", "i8", "i4"), ("f8", "i4", "i8"), ("f4", "i8", "i8")],
@@ -133,7 +135,7 @@ def test_every_row_once_an_epoch(mode, n):
 
 
 @pytest.mark.parametrize("mode", ["serial", "copies", "shared"])
-@pytest.mark.parametrize("schedule", runner.SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_l2_is_exact(mode, schedule):
     """Where the loss is flat, only L2 acts, on columns without values too."""
     rows, d, step, epochs = 4096, 7, 0.1, 3
@@ -168,24 +170,26 @@ def test_objective(loss, dtype):
     r = np.random.default_rng(1)
     w, weight = r.normal(size=20).astype(dtype), r.random(1000)
     value = loss_value(loss, dense.astype(dtype).astype("f8") @ w + 0.2, y.astype(dtype))
-    got = runner.objective(X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight)
+    got = evaluation.objective(X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight)
     assert got == pytest.approx(
         np.average(value, weights=weight) + 0.15 * np.square(w, dtype="f8").sum(), rel=1e-6
     )
-    assert got == runner.objective(X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight, threads=1)
+    assert got == evaluation.objective(
+        X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight, threads=1
+    )
 
 
 def test_objective_of_large_margins():
     X = SimpleNamespace(data=np.array([1e6, -1e6]), indices=np.array([0, 0]),
                         indptr=np.array([0, 1, 2]), shape=(2, 1))  # fmt: skip
-    assert runner.objective(X, [1, 1], [1.0], loss="logistic") == pytest.approx(5e5)
+    assert evaluation.objective(X, [1, 1], [1.0], loss="logistic") == pytest.approx(5e5)
 
 
 def test_margins():
     X, _, dense = make()
     W = np.random.default_rng(2).normal(size=(3, 20))
-    np.testing.assert_allclose(runner.margins(X, W, [1, 2, 3]), dense @ W.T + [1, 2, 3])
-    np.testing.assert_allclose(runner.margins(X, W[0], 1), dense @ W[0] + 1)
+    np.testing.assert_allclose(evaluation.margins(X, W, [1, 2, 3]), dense @ W.T + [1, 2, 3])
+    np.testing.assert_allclose(evaluation.margins(X, W[0], 1), dense @ W[0] + 1)
 
 
 @pytest.mark.parametrize("isa", fastopt.isa_available())
@@ -281,25 +285,25 @@ def test_one_vs_rest():
     X, _, dense = make(n=3000)
     codes = dense @ np.random.default_rng(5).normal(size=(20, 3))
     codes = codes.argmax(1)
-    settings = runner.Settings.check(
+    settings = Settings.check(
         loss="logistic", l2=1e-4, epochs=5, step="auto", schedule="inverse_time", decay=0.9,
         mode="serial", fit_intercept=True, average=True, threads=1, seed=0,
     )  # fmt: skip
-    out = runner.one_vs_rest(X, codes, 3, settings)
+    out = one_vs_rest(X, codes, 3, settings)
     for k in range(3):
         alone = fastopt.hogwild(X, np.where(codes == k, 1, -1), epochs=5, threads=1)
         np.testing.assert_array_equal(out.W[k], alone.w)
         assert out.b[k] == alone.intercept
-    two = runner.one_vs_rest(X, codes == 2, 2, settings)
+    two = one_vs_rest(X, codes == 2, 2, settings)
     np.testing.assert_array_equal(two.W, out.W[2:])
     with pytest.raises(ValueError, match=r"codes must lie in 0\.\.1"):
-        runner.one_vs_rest(X, codes, 2, settings)
+        one_vs_rest(X, codes, 2, settings)
     with pytest.raises(ValueError, match="codes must be 3000 integers"):
-        runner.one_vs_rest(X, codes[1:], 3, settings)
+        one_vs_rest(X, codes[1:], 3, settings)
 
 
 BAD = [
-    ({"loss": "hing"}, ValueError, "loss must be one of 'logistic', 'hinge', 'squared'"),
+    ({"loss": "hing"}, ValueError, "loss must be one of 'hinge', 'logistic', 'squared'"),
     ({"schedule": "x"}, ValueError, "schedule must be one of"),
     ({"mode": "fast"}, ValueError, "mode must be one of 'auto'"),
     ({"l2": -1}, ValueError, "l2 must be a number"),
@@ -443,7 +447,7 @@ def test_interrupt_leaves_a_usable_model(threads):
         signal.signal(signal.SIGALRM, before)
     result = caught.value.result
     assert result.status == "interrupted" and result.rows > 0
-    assert runner.objective(X, y, result.w, result.intercept) < 0.6
+    assert evaluation.objective(X, y, result.w, result.intercept) < 0.6
     assert late < 0.2
 
 
@@ -474,7 +478,7 @@ def test_history_has_a_record_per_epoch():
     assert [r["rows"] for r in result.history] == [300 * e for e in range(1, 8)]
     assert np.diff([r["seconds"] for r in result.history]).min() >= 0
     assert result.history[-1]["objective"] == pytest.approx(
-        runner.objective(X, y, result.w, result.intercept, l2=1e-4), rel=1e-12
+        evaluation.objective(X, y, result.w, result.intercept, l2=1e-4), rel=1e-12
     )
     untracked = fastopt.hogwild(X, y, epochs=7)
     assert [r["epoch"] for r in untracked.history] == list(range(1, 8))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import runner
+from fastopt import evaluation
 
 sparse = pytest.importorskip("scipy.sparse")
 linear_model = pytest.importorskip("sklearn.linear_model")
@@ -52,7 +52,7 @@ def optimum(name, folder, loss, l2):
         ]
     models = [solver.fit(X64, y) for solver in solvers]
     return min(
-        runner.objective(X64, y, m.coef_[0], m.intercept_[0], loss=loss, l2=l2) for m in models
+        evaluation.objective(X64, y, m.coef_[0], m.intercept_[0], loss=loss, l2=l2) for m in models
     )
 
 
@@ -80,7 +80,7 @@ def test_optimum(name, loss, l2, epochs, threads, request):
     X, y = data(name, folder)
     result = fastopt.hogwild(X, y, loss=loss, l2=l2, epochs=epochs, threads=threads)
     assert result.threads == threads or fastopt._core.openmp() == "none"
-    got = runner.objective(X, y, result.w, result.intercept, loss=loss, l2=l2)
+    got = evaluation.objective(X, y, result.w, result.intercept, loss=loss, l2=l2)
     assert best * (1 - 1e-4) < got <= best * (1 + CLOSE[threads]), (got / best - 1, result.step)
 
 
@@ -89,8 +89,8 @@ def test_least_squares_optimum():
     X = sparse.random(5000, 40, 0.2, format="csr", random_state=r)
     y = X @ r.normal(size=40) + 0.5 + 0.1 * r.normal(size=5000)
     ridge = linear_model.Ridge(alpha=5000 * 1e-3, solver="sparse_cg", tol=1e-12).fit(X, y)
-    best = runner.objective(X, y, ridge.coef_, ridge.intercept_, loss="squared", l2=1e-3)
+    best = evaluation.objective(X, y, ridge.coef_, ridge.intercept_, loss="squared", l2=1e-3)
     for threads in (1, 2):
         result = fastopt.hogwild(X, y, loss="squared", l2=1e-3, epochs=200, threads=threads)
-        got = runner.objective(X, y, result.w, result.intercept, loss="squared", l2=1e-3)
+        got = evaluation.objective(X, y, result.w, result.intercept, loss="squared", l2=1e-3)
         assert best * (1 - 1e-9) < got <= best * (1 + CLOSE[threads])

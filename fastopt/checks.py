@@ -1,0 +1,44 @@
+"""Checks of single arguments; every message names the argument and what it may be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Return `value` if it is among `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def number(
+    name: str, value: Any, least: float, most: float = math.inf, *, open_below: bool = False
+) -> float:
+    """Return a finite number in [least, most], or (least, most]."""
+    bounds = f"in {'(' if open_below else '['}{least:g}, {most:g}{']' if most < math.inf else ')'}"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number {bounds}, got {value!r}") from None
+    if not (least <= number <= most) or (open_below and number == least) or math.isinf(number):
+        raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
+    return number
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """Return an integer of at least `least`."""
+    try:
+        count = value.__index__()
+    except AttributeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return count
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuse what is neither None nor callable."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable or None, got {value!r}")
