@@ -81,7 +81,9 @@ class BuildExt(build_ext):
         levels = MSVC_LEVELS if msvc else GNU_LEVELS
         levels = {k: v for k, v in levels.items() if k == "base" or self.works(X86_64_PROBE, v)}
         openmp, compile_openmp, link_openmp = self.find_openmp(msvc)
-        sanitize = [f"-fsanitize={SANITIZE}", "-g", "-fno-omit-frame-pointer"] if SANITIZE else []
+        sanitize = []
+        if SANITIZE:
+            sanitize = [f"-fsanitize={SANITIZE}", "-DFO_SANITIZE", "-g", "-fno-omit-frame-pointer"]
         werror = ["/WX" if msvc else "-Werror"] if switch("FASTOPT_WERROR") else []
 
         def compile_c(names, folder, flags, macros):

@@ -47,8 +47,8 @@ def make(rule: str, n: int, dtype: str) -> tuple[np.ndarray, np.ndarray, list[np
 def plan_of(rule: str, w: np.ndarray, g: np.ndarray, states: list[np.ndarray]) -> _core.Plan:
     """Return the prepared step."""
     plan = _core.Plan(rule, ("w",), [w], [states], [0], [])
-    plan.hold([g], None)
-    plan.set_group(0, 1.0, 0.0, 1.0, SCALARS)
+    plan.hold([g], None, False)
+    plan.set_group(0, 1.0, 0.0, 0.0, SCALARS)
     return plan
 
 
@@ -66,7 +66,7 @@ def measure(seconds: float) -> list[dict[str, object]]:
 
                     def ours(plan=plan, threads=threads, inner=inner) -> None:
                         for _ in range(inner):
-                            plan.run(threads, 1, 0.0, 0.0, 0.0)
+                            plan.run(threads, 0.0, 0.0, 0.0)
 
                     times = take_turns(
                         {"ours": ours, "limit": limit(w, g, states, threads, inner)}, seconds
@@ -101,7 +101,7 @@ def subnormals(seconds: float) -> list[dict[str, object]]:
         def ours(plan=plan, states=states, fill=fill) -> None:
             for state in states:
                 state.fill(fill)
-            plan.run(1, 1, 0.0, 0.0, 0.0)
+            plan.run(1, 0.0, 0.0, 0.0)
 
         b1, b2, one = np.float32(0.9), np.float32(0.999), np.float32(1)
 

@@ -20,12 +20,11 @@ RUNS(f64, double)
 
 static run_fn *const gather[FO_DTYPES] = {gather_f32, gather_f64};
 static run_fn *const scatter[FO_DTYPES] = {scatter_f32, scatter_f64};
-static const ptrdiff_t item_size[FO_DTYPES] = {sizeof(float), sizeof(double)};
 
 /* Calls run on the stretches of the last axis that make up elements [start, start + n). */
 static void over_runs(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, char *block,
                       run_fn *run) {
-    const ptrdiff_t size = item_size[dtype];
+    const ptrdiff_t size = fo_item_size[dtype];
     const int last = a->ndim - 1;
     while (n > 0) {
         /* An odometer would save these divisions; they are paid once a run, not once an element. */
@@ -46,7 +45,7 @@ static void over_runs(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n
 }
 
 void fo_gather(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, void *out) {
-    const ptrdiff_t size = item_size[dtype];
+    const ptrdiff_t size = fo_item_size[dtype];
     if (!a->strides)
         memcpy(out, a->data + start * size, (size_t)(n * size));
     else
@@ -54,7 +53,7 @@ void fo_gather(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, void 
 }
 
 void fo_scatter(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, const void *in) {
-    const ptrdiff_t size = item_size[dtype];
+    const ptrdiff_t size = fo_item_size[dtype];
     if (!a->strides)
         memcpy(a->data + start * size, in, (size_t)(n * size));
     else
@@ -62,7 +61,7 @@ void fo_scatter(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, cons
 }
 
 void fo_step_slice(const fo_segment *s, const fo_rule *rule, ptrdiff_t start, ptrdiff_t n) {
-    const ptrdiff_t size = item_size[s->dtype];
+    const ptrdiff_t size = fo_item_size[s->dtype];
     const int plain = !s->w.strides && !s->g.strides;
     const ptrdiff_t most = plain ? n : FO_BLOCK;
     union {

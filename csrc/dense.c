@@ -82,7 +82,7 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
         float f32[FO_BLOCK];
         double f64[FO_BLOCK];
     } block;
-    const ptrdiff_t size = s->dtype == FO_F32 ? sizeof(float) : sizeof(double);
+    const ptrdiff_t size = fo_item_size[s->dtype];
     const ptrdiff_t end = s->n - start < PART ? s->n : start + PART;
     fo_reduce *reduce = fo_current()->reduce[job->what][s->dtype];
     double result = 0;

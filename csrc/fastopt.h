@@ -2,6 +2,7 @@
 #ifndef FASTOPT_H
 #define FASTOPT_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,11 +11,13 @@
 
 enum { FO_F32 = 0, FO_F64 = 1, FO_DTYPES = 2 };
 enum { FO_I32 = 0, FO_I64 = 1, FO_INDEX_TYPES = 2 };
+static const ptrdiff_t fo_item_size[FO_DTYPES] = {4, 8}, fo_index_size[FO_INDEX_TYPES] = {4, 8};
 
 /* What every rule does before its own arithmetic, on each element:
-   total = scale * g + l2 * w;  w = keep * w;  then the rule sees total as its g. */
+   total = scale * (fold * g) + l2 * w;  w -= decay * w;  then the rule sees total as its g.
+   fold is 1, unless scale would be too small for a float32: clipping must not lose a huge g. */
 typedef struct {
-    double scale, l2, keep;
+    double fold, scale, l2, decay;
 } fo_prelude;
 
 /* The rule on n contiguous elements. */
@@ -51,6 +54,10 @@ const fo_kernels *fo_current(void);
 int fo_set_isa(const char *name);
 const char *fo_isa_available(int k); /* best first; NULL past the last */
 fo_sparse *fo_sparse_rule(int rule, int dtype, int index_type);
+
+/* Whether the caller may use what the flag guards until it puts the flag back to 0. */
+typedef _Atomic int fo_flag;
+static inline int fo_claim(fo_flag *flag) { return atomic_exchange(flag, 1) == 0; }
 
 /* parallel.c: the only parallel region of the package. Runs body(ctx, k, n) for k = 0..n-1 and
    returns n <= threads: less than asked for in the child of a fork, or when another Python thread

@@ -84,31 +84,31 @@ static void *model_of(const fo_hogwild *run, const fo_worker *me) {
     return run->mode == FO_COPIES ? me->v : run->w;
 }
 
-static double load(double *p) {
-    double x;
-    __atomic_load(p, &x, __ATOMIC_RELAXED);
-    return x;
-}
-
 static void merge_intercept(fo_hogwild *run, fo_worker *me) {
     const double a = me->area * run->h_intercept;
-    double z = load(&run->intercept);
+    double z = atomic_load_explicit(&run->intercept, memory_order_relaxed);
     z += (1 + a) / (1 + run->workers * a) * (me->walk.intercept - me->base_intercept);
-    __atomic_store(&run->intercept, &z, __ATOMIC_RELAXED);
+    atomic_store_explicit(&run->intercept, z, memory_order_relaxed);
     me->walk.intercept = me->base_intercept = z;
 }
 
 /* A snapshot of the model joins the average with a weight that grows with time, so that the
-   beginning is forgotten (polynomial-decay averaging: Shamir and Zhang 2013). */
-static void observe(fo_hogwild *run, const void *v, double scale, double intercept) {
-    const double share = 4 / (run->snapshots++ + 4);
-    fo_current()->sparse->observe[run->samples.dtype](run->samples.columns, v, scale, run->average,
-                                                      share);
-    run->average_intercept += share * (intercept - run->average_intercept);
+   beginning is forgotten (polynomial-decay averaging: Shamir and Zhang 2013). Whichever worker
+   comes first after merge_rows rows of every worker takes it; nobody waits. */
+static void observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block) {
+    if (!run->average || !fo_claim(&run->observing)) return;
+    if ((block - run->observed) * FO_ROWS >= run->merge_rows * run->workers) {
+        const double share = 4 / (run->snapshots++ + 4);
+        fo_current()->sparse->observe[run->samples.dtype](run->samples.columns, model_of(run, me),
+                                                          me->walk.scale, run->average, share);
+        run->average_intercept += share * (me->walk.intercept - run->average_intercept);
+        run->observed = block;
+    }
+    run->observing = 0;
 }
 
 static void merge_columns(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdiff_t to) {
-    const ptrdiff_t start = from * (run->samples.dtype == FO_F32 ? 4 : 8);
+    const ptrdiff_t start = from * fo_item_size[run->samples.dtype];
     fo_current()->sparse->merge[run->samples.dtype](
         to - from, (char *)me->v + start, me->walk.scale, (char *)me->base + start,
         (char *)run->w + start, (const char *)run->h + start, me->area, run->workers);
@@ -118,14 +118,12 @@ static void merge(fo_hogwild *run, fo_worker *me) {
     if (run->mode == FO_COPIES) {
         /* Two workers at the same columns at once would lose one's work: each starts elsewhere. */
         const ptrdiff_t columns = run->samples.columns;
-        const ptrdiff_t middle = columns / run->workers * (me - run->worker) / FO_ROWS * FO_ROWS;
+        const ptrdiff_t middle = columns / run->workers * (me - run->worker);
         merge_columns(run, me, middle, columns);
         merge_columns(run, me, 0, middle);
         me->walk.scale = 1;
     }
     if (run->mode != FO_SERIAL) merge_intercept(run, me);
-    if (run->average && me == run->worker)
-        observe(run, model_of(run, me), me->walk.scale, me->walk.intercept);
     me->area = 0, me->since = 0;
 }
 
@@ -159,28 +157,33 @@ static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     me->since += high - low;
     me->rows += high - low;
     me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
-    if (me->walk.diverged) __atomic_store_n(&run->diverged, 1, __ATOMIC_RELAXED);
+    if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
 }
 
 enum { HANDFUL = 4 };             /* blocks taken at once */
 static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
 
-/* One turn of one worker: 0 when the slice is used up. */
+/* One turn of one worker: 0 when the slice is used up. What a single worker does depends on the
+   block alone, never on where slices end: the same bits every time. */
 static int turn(fo_hogwild *run, fo_worker *me) {
-    const ptrdiff_t from = __atomic_fetch_add(&run->next, HANDFUL, __ATOMIC_RELAXED);
-    if (from >= run->stop || __atomic_load_n(&run->diverged, __ATOMIC_RELAXED)) return 0;
+    const ptrdiff_t from = atomic_fetch_add_explicit(&run->next, HANDFUL, memory_order_relaxed);
+    if (from >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
     const ptrdiff_t to = from + HANDFUL < run->stop ? from + HANDFUL : run->stop;
     const ptrdiff_t blocks = fo_hogwild_blocks(run->samples.rows);
     for (ptrdiff_t block = from; block < to; block++) {
         train_block(run, me, block);
+        if (run->mode != FO_SERIAL) continue;
+        observe(run, me, block + 1);
         /* At the end of an epoch too: looking at the model there must not change its bits. */
-        if (run->mode == FO_SERIAL && (me->walk.scale < SMALL || (block + 1) % blocks == 0))
-            fold(run, run->w, &me->walk.scale);
+        if (me->walk.scale < SMALL || (block + 1) % blocks == 0) fold(run, run->w, &me->walk.scale);
     }
-    if (me->since >= run->merge_rows || (run->mode == FO_COPIES && me->walk.scale < SMALL))
+    if (run->mode == FO_SHARED) {
         merge(run, me);
-    else if (run->mode == FO_SHARED)
-        merge_intercept(run, me), me->area = 0;
+        observe(run, me, to);
+    } else if (run->mode == FO_COPIES && (me->since >= run->merge_rows || me->walk.scale < SMALL)) {
+        merge(run, me);
+        observe(run, me, to);
+    }
     return 1;
 }
 
@@ -195,12 +198,32 @@ static void body(void *ctx, int k, int n) {
     fo_restore_subnormals(mode);
 }
 
+/* The last block up to which the scale of a shared model, 1 at `start`, stays above SMALL. */
+static ptrdiff_t until_small(const fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop) {
+    const double from = total_step(run, row_of(run, start));
+    ptrdiff_t low = start + 1, high = stop;
+    while (low < high) {
+        const ptrdiff_t middle = high - (high - low) / 2;
+        if (exp(run->l2 * (from - total_step(run, row_of(run, middle)))) >= SMALL)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
 void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads) {
-    run->start = run->next = start, run->stop = stop;
-    fo_parallel(body, run, threads < run->workers ? threads : run->workers);
-    if (run->mode == FO_SHARED) {
-        double scale = shrunk(run, stop);
-        fold(run, run->w, &scale);
+    while (start < stop && !run->diverged) {
+        run->start = start,
+        run->stop = run->mode == FO_SHARED ? until_small(run, start, stop) : stop;
+        atomic_store(&run->next, start);
+        fo_parallel(body, run, threads < run->workers ? threads : run->workers);
+        if (run->mode == FO_SHARED) {
+            double scale = shrunk(run, run->stop);
+            fold(run, run->w, &scale);
+            for (int k = 0; k < run->workers; k++) run->worker[k].walk.scale = 1;
+        }
+        start = run->stop;
     }
 }
 
@@ -210,8 +233,8 @@ void fo_hogwild_settle(fo_hogwild *run) {
         run->intercept = run->worker->walk.intercept;
         return;
     }
-    for (int w = 0; w < run->workers; w++)
-        if (run->worker[w].since > 0) merge(run, run->worker + w);
+    for (int k = 0; k < run->workers; k++)
+        if (run->worker[k].since > 0) merge(run, run->worker + k);
 }
 
 /* ---- passes over all rows ---- */
@@ -282,7 +305,8 @@ static void check_body(void *ctx, int k, int n) {
     pass *p = (pass *)ctx;
     const fo_samples *s = p->s;
     const fo_sparse_kernels *kernels = fo_current()->sparse;
-    const size_t value = s->dtype == FO_F32 ? 4 : 8, index = s->index_type == FO_I32 ? 4 : 8;
+    const size_t value = (size_t)fo_item_size[s->dtype],
+                 index = (size_t)fo_index_size[s->index_type];
     for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
         const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
         const ptrdiff_t from = fo_pointer(s, low), count = fo_pointer(s, high) - from;
@@ -313,8 +337,7 @@ int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, pt
             const fo_sparse_kernels *kernels = fo_current()->sparse;
             const int bad = (int)partials[b];
             const char *data = (const char *)s->data, *indices = (const char *)s->indices;
-            const ptrdiff_t value = s->dtype == FO_F32 ? 4 : 8,
-                            index = s->index_type == FO_I32 ? 4 : 8;
+            const ptrdiff_t value = fo_item_size[s->dtype], index = fo_index_size[s->index_type];
             ptrdiff_t i = b * BATCH;
             for (;; i++) {
                 const ptrdiff_t from = fo_pointer(s, i), count = fo_pointer(s, i + 1) - from;

@@ -81,16 +81,18 @@ typedef struct {
     uint64_t seed;
     ptrdiff_t merge_rows;
     void *w; /* the model: shared by all workers */
-    double intercept;
+    _Atomic double intercept;
     const void *h; /* copies: curvature per column, and of the intercept */
     double h_intercept;
     void *average; /* or NULL: running mean of snapshots of the model */
     double average_intercept, snapshots;
+    ptrdiff_t observed; /* block of the last snapshot */
+    fo_flag observing;  /* a worker is at the average */
     fo_worker *worker;
     ptrdiff_t start, stop; /* blocks of this slice, counted from the first epoch on */
-    int diverged;
+    _Atomic int diverged;
     char padding[128];
-    ptrdiff_t next; /* the next block to hand out */
+    _Atomic ptrdiff_t next; /* the next block to hand out */
     char more_padding[128];
 } fo_hogwild;
 

@@ -29,6 +29,7 @@
 #define STATE_STORE(s) STORE(s + j, s##_i);
 #define STATE_LOCAL(s) , &s##_i
 #define ARGUMENT(s) , s
+#define ONE(s) +1
 
 #define SIGN(x) ((T)((x) > 0) - (T)((x) < 0))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -56,7 +57,7 @@ INLINE double fo_load_f64(const double *p) {
     __atomic_load(p, &x, __ATOMIC_RELAXED);
     return x;
 }
-#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(__clang__) && !defined(FO_SANITIZE)
 /* The move that an atomic store is; gcc would take it through an integer register. */
 INLINE void fo_store_f32(float *p, float x) { __asm__("%vmovss %1, %0" : "=m"(*p) : "x"(x)); }
 INLINE void fo_store_f64(double *p, double x) { __asm__("%vmovsd %1, %0" : "=m"(*p) : "x"(x)); }
@@ -72,6 +73,8 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
 #endif
 
 #define RULE(name, states_, scalars_)                                                              \
+    _Static_assert(0 EACH(ONE, UNWRAP states_) <= FO_MAX_STATES, #name " has too many states");    \
+    _Static_assert(0 EACH(ONE, UNWRAP scalars_) <= FO_MAX_SCALARS, #name " has too many scalars"); \
     UNUSED static const char FN(name##_states)[] = #states_, FN(name##_scalars)[] = #scalars_;     \
     INLINE void FN(name##_at)(ptrdiff_t i, T g,                                                    \
                               T * w EACH(STATE_PARAMETER, UNWRAP states_)                          \
@@ -83,18 +86,19 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
         EACH(STATE_UNPACK, UNWRAP states_)                                                         \
         EACH(SCALAR_UNPACK, UNWRAP scalars_)                                                       \
         (void)state, (void)scalar;                                                                 \
-        if (prelude->scale == 1 && prelude->l2 == 0 && prelude->keep == 1) {                       \
+        if (prelude->scale == 1 && prelude->l2 == 0 && prelude->decay == 0) {                      \
             SIMD                                                                                   \
             for (ptrdiff_t i = 0; i < n; i++) {                                                    \
                 FN(name##_at)                                                                      \
                 (i, g[i], w EACH(ARGUMENT, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));       \
             }                                                                                      \
         } else {                                                                                   \
-            const T scale = (T)prelude->scale, l2 = (T)prelude->l2, keep = (T)prelude->keep;       \
+            const T fold = (T)prelude->fold, scale = (T)prelude->scale;                            \
+            const T l2 = (T)prelude->l2, decay = (T)prelude->decay;                                \
             SIMD                                                                                   \
             for (ptrdiff_t i = 0; i < n; i++) {                                                    \
-                const T total = scale * g[i] + l2 * w[i];                                          \
-                w[i] *= keep;                                                                      \
+                const T total = scale * (fold * g[i]) + l2 * w[i];                                 \
+                w[i] -= decay * w[i];                                                              \
                 FN(name##_at)                                                                      \
                 (i, total, w EACH(ARGUMENT, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));      \
             }                                                                                      \
@@ -113,7 +117,8 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
         const index_t *at = (const index_t *)at_;                                                  \
         T *w = (T *)w_;                                                                            \
         const T *g = (const T *)g_;                                                                \
-        const T scale = (T)prelude->scale, l2 = (T)prelude->l2, keep = (T)prelude->keep;           \
+        const T fold = (T)prelude->fold, scale = (T)prelude->scale;                                \
+        const T l2 = (T)prelude->l2, decay = (T)prelude->decay;                                    \
         EACH(STATE_UNPACK, UNWRAP states_)                                                         \
         EACH(SCALAR_UNPACK, UNWRAP scalars_)                                                       \
         (void)state, (void)scalar;                                                                 \
@@ -121,8 +126,8 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
             const ptrdiff_t j = (ptrdiff_t)at[k];                                                  \
             T w_i = LOAD(w + j);                                                                   \
             EACH(STATE_LOAD, UNWRAP states_)                                                       \
-            const T total = scale * g[k] + l2 * w_i;                                               \
-            w_i *= keep;                                                                           \
+            const T total = scale * (fold * g[k]) + l2 * w_i;                                      \
+            w_i -= decay * w_i;                                                                    \
             FN(name##_at)                                                                          \
             (0, total, &w_i EACH(STATE_LOCAL, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));    \
             STORE(w + j, w_i);                                                                     \

@@ -299,7 +299,8 @@ static void parse_body(void *ctx, int k, int n) {
 /* Moves the output of a parsed chunk to behind that of the chunks before it. */
 static void settle(fo_svmlight *job, const fo_svm_chunk *c) {
     const int64_t gap = c->entry - job->entries;
-    const size_t value = job->dtype == FO_F32 ? 4 : 8, index = job->index_type == FO_I32 ? 4 : 8;
+    const size_t value = (size_t)fo_item_size[job->dtype];
+    const size_t index = (size_t)fo_index_size[job->index_type];
     if (gap) {
         char *data = job->data, *indices = job->indices;
         memmove(data + (size_t)job->entries * value, data + (size_t)c->entry * value,

@@ -81,8 +81,8 @@ cdef class Buffers:
         flags = PyBUF_FORMAT | PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0)
         PyObject_GetBuffer(source, view, flags)
         self.count += 1
-        if view.ndim != 1 or not PyBuffer_IsContiguous(view, b"C"):
-            raise ValueError(f"{name} must be a contiguous array of one dimension")
+        if view.ndim != 1 or not PyBuffer_IsContiguous(view, b"C") or not aligned(view):
+            raise ValueError(f"{name} must be a contiguous, aligned array of one dimension")
         return view
 
     def __dealloc__(self):
@@ -144,16 +144,17 @@ cdef class Samples:
     def target(self, y, codes, int64_t positive, weights):
         """Set y and weights (X's dtype; weights of mean 1) or codes (int64), each of X's rows."""
         cdef Buffers targets = Buffers()
-        self.s.y = self.s.weights = NULL
-        self.s.codes = NULL
+        cdef fo_samples s = self.s
+        s.y = s.weights = NULL
+        s.codes = NULL
         if y is not None:
-            self.s.y = self.column(targets, "y", y, self.s.dtype)
+            s.y = self.column(targets, "y", y, s.dtype)
         if codes is not None:
-            self.s.codes = <const int64_t *>self.column(targets, "codes", codes, -1)
+            s.codes = <const int64_t *>self.column(targets, "codes", codes, -1)
         if weights is not None:
-            self.s.weights = self.column(targets, "sample_weight", weights, self.s.dtype)
-        self.s.positive = positive
-        self.held_targets = targets
+            s.weights = self.column(targets, "sample_weight", weights, s.dtype)
+        s.positive = positive
+        self.s, self.held_targets = s, targets
 
     cdef const void *column(self, Buffers targets, name, source, int dtype) except NULL:
         cdef Py_buffer *view = targets.take(name, source)
@@ -170,8 +171,9 @@ cdef class Samples:
             raise ValueError(f"{name} must have X's dtype and {self.columns} numbers")
         return view.buf
 
-    def loss(self, int loss, w, double intercept, int threads):
+    def loss(self, str loss, w, double intercept, int threads):
         """Return the sum of weight * loss over all rows."""
+        cdef int which = LOSSES.index(loss)
         if self.s.y == NULL and self.s.codes == NULL:
             raise ValueError("y is not set")
         cdef Buffers buffers = Buffers()
@@ -179,7 +181,7 @@ cdef class Samples:
         cdef double *partials = scratch(&self.s)
         cdef double total
         with nogil:
-            total = fo_samples_loss(&self.s, loss, model, intercept, partials, threads)
+            total = fo_samples_loss(&self.s, which, model, intercept, partials, threads)
         free(partials)
         return total
 
@@ -217,7 +219,7 @@ cdef class Hogwild:
 
     cdef fo_hogwild run
     cdef Samples samples
-    cdef Buffers held
+    cdef Buffers held, held_targets
     cdef readonly Py_ssize_t blocks
 
     def __cinit__(self, Samples samples, str loss, str mode, str schedule,
@@ -228,7 +230,9 @@ cdef class Hogwild:
         self.samples, self.held = samples, Buffers()
         if samples.s.y == NULL and samples.s.codes == NULL:
             raise ValueError("y is not set")
-        self.run.samples = samples.s
+        if (mode == "copies") != (copies is not None) or (mode == "serial") != (h is None):
+            raise ValueError(f"mode {mode!r} does not fit h and copies")
+        self.run.samples, self.held_targets = samples.s, samples.held_targets
         self.run.loss, self.run.mode = LOSSES.index(loss), MODES.index(mode)
         self.run.schedule = SCHEDULES.index(schedule)
         self.run.shuffle = shuffle

@@ -1,6 +1,7 @@
 # The prepared step: pointers resolved and checked once, buffers held, one native call per step.
 
 from cpython.buffer cimport PyBuffer_IsContiguous
+from cpython.dict cimport PyDict_Update
 
 cdef extern from "fastopt.h" nogil:
     enum:
@@ -13,9 +14,12 @@ cdef extern from "fastopt.h" nogil:
         FO_SUMSQ
         FO_ABSMAX
     ctypedef struct fo_prelude:
+        double fold
         double scale
         double l2
-        double keep
+        double decay
+    ctypedef int fo_flag
+    bint fo_claim(fo_flag *flag)
     ctypedef struct fo_array:
         char *data
         int ndim
@@ -38,6 +42,12 @@ cdef extern from "fastopt.h" nogil:
 cdef extern from "math.h" nogil:
     bint isfinite(double)
     double sqrt(double)
+    double frexp(double, int *)
+    double ldexp(double, int)
+
+cdef extern from "float.h":
+    double FLT_MIN
+    double FLT_MAX
 
 # Below this many elements, giving the GIL up and taking it back costs more than it gives others.
 cdef Py_ssize_t GIL_WORTH = 8192
@@ -60,11 +70,53 @@ cdef int dtype_of(Py_buffer *view) noexcept:
 cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
 
 
+cdef bint aligned(Py_buffer *view) noexcept:
+    if <size_t>view.buf % <size_t>view.itemsize != 0:
+        return False
+    for d in range(view.ndim):
+        if view.shape[d] > 1 and view.strides[d] % view.itemsize != 0:
+            return False
+    return True
+
+
 cdef void describe(fo_array *array, Py_buffer *view) noexcept:
     array.data = <char *>view.buf
     array.ndim = view.ndim
     array.shape = view.shape
-    array.strides = NULL if PyBuffer_IsContiguous(view, b"C") else view.strides
+    array.strides = NULL
+    if not PyBuffer_IsContiguous(view, b"C") or not aligned(view):
+        array.strides = view.strides  # through blocks, which are aligned
+
+
+cdef void release_all(Py_buffer *views, Py_ssize_t count) noexcept:
+    for k in range(count):
+        PyBuffer_Release(&views[k])
+
+
+cdef fo_prelude prelude_of(double scale, double l2, double decay) noexcept nogil:
+    """The prelude, with a scale that a float32 may not hold in two factors that it does."""
+    cdef fo_prelude prelude
+    cdef int exponent = 0
+    prelude.fold = 1
+    if scale != 0 and -1e-30 < scale < 1e-30:
+        frexp(scale, &exponent)
+        prelude.fold = ldexp(1, exponent // 2)
+    prelude.scale = scale / prelude.fold
+    prelude.l2 = l2
+    prelude.decay = decay
+    return prelude
+
+
+def commit(list arrays, list dicts, Plan plan, long long t):
+    """Copy the second of every pair of arrays and of dictionaries into the first, and set t.
+
+    Nothing here looks at signals, so Ctrl-C comes before or after all of it.
+    """
+    for target, source in arrays:
+        target[...] = source
+    for target, source in dicts:
+        PyDict_Update(target, source)
+    plan.t = t
 
 
 cdef bint same_shape(Py_buffer *a, Py_buffer *b) noexcept:
@@ -120,7 +172,9 @@ cdef class Plan:
     """One rule, its parameters and their states, and the gradients held for the next steps.
 
     The layers above have checked parameters and states; gradients are checked here, because they
-    may be new at every step.
+    may be new at every step. A step is a `with` block, which only one thread enters at a time;
+    gradients passed to it are let go at its end. `t` counts steps; it moves with the parameters,
+    so that Ctrl-C never comes between the two.
     """
 
     cdef Py_ssize_t count, held, elements
@@ -128,7 +182,13 @@ cdef class Plan:
     cdef tuple names, scalar_names
     cdef Py_buffer *w
     cdef Py_buffer *g
+    cdef Py_buffer *fresh
     cdef Py_buffer *s
+    cdef fo_flag busy
+    cdef bint passing
+    cdef bint *in_f32
+    cdef bint *is_eps
+    cdef public long long t
     cdef Py_ssize_t n_states_held
     cdef fo_segment *segments
     cdef Py_ssize_t *ends
@@ -149,15 +209,20 @@ cdef class Plan:
         count = len(params)
         self.w = <Py_buffer *>calloc(count, sizeof(Py_buffer))
         self.g = <Py_buffer *>calloc(count, sizeof(Py_buffer))
+        self.fresh = <Py_buffer *>calloc(count, sizeof(Py_buffer))
         self.s = <Py_buffer *>calloc(count * FO_MAX_STATES, sizeof(Py_buffer))
+        self.in_f32 = <bint *>calloc(self.n_groups, sizeof(bint))
+        self.is_eps = <bint *>calloc(FO_MAX_SCALARS, sizeof(bint))
         self.segments = <fo_segment *>calloc(count, sizeof(fo_segment))
         self.ends = <Py_ssize_t *>calloc(count, sizeof(Py_ssize_t))
         self.preludes = <fo_prelude *>calloc(self.n_groups, sizeof(fo_prelude))
         self.scalars = <double *>calloc(self.n_groups * FO_MAX_SCALARS, sizeof(double))
         self.hulls = <size_t *>calloc(2 * len(hulls) + 1, sizeof(size_t))
-        if not (self.w and self.g and self.s and self.segments and self.ends and self.preludes
-                and self.scalars and self.hulls):
+        if not (self.w and self.g and self.fresh and self.s and self.segments and self.ends
+                and self.preludes and self.scalars and self.hulls and self.in_f32 and self.is_eps):
             raise MemoryError
+        for k in range(self.n_scalars):
+            self.is_eps[k] = self.scalar_names[k].startswith("eps")
         self.n_hulls = len(hulls)
         for k in range(self.n_hulls):
             self.hulls[2 * k], self.hulls[2 * k + 1] = hulls[k]
@@ -170,6 +235,8 @@ cdef class Plan:
             describe(&segment.w, &self.w[k])
             segment.prelude = &self.preludes[<Py_ssize_t>groups[k]]
             segment.scalars = &self.scalars[<Py_ssize_t>groups[k] * FO_MAX_SCALARS]
+            if segment.dtype == FO_F32:
+                self.in_f32[<Py_ssize_t>groups[k]] = True
             for j in range(len(states[k])):
                 view = &self.s[self.n_states_held]
                 PyObject_GetBuffer(states[k][j], view,
@@ -187,15 +254,15 @@ cdef class Plan:
             raise MemoryError
 
     def __dealloc__(self):
-        cdef Py_ssize_t k
-        self.drop()
-        for k in range(self.count):
-            PyBuffer_Release(&self.w[k])
-        for k in range(self.n_states_held):
-            PyBuffer_Release(&self.s[k])
+        release_all(self.g, self.held)
+        release_all(self.w, self.count)
+        release_all(self.s, self.n_states_held)
         free(self.w)
         free(self.g)
+        free(self.fresh)
         free(self.s)
+        free(self.in_f32)
+        free(self.is_eps)
         free(self.segments)
         free(self.ends)
         free(self.preludes)
@@ -203,36 +270,49 @@ cdef class Plan:
         free(self.partials)
         free(self.hulls)
 
-    cdef void drop(self) noexcept:
-        while self.held > 0:
-            self.held -= 1
-            PyBuffer_Release(&self.g[self.held])
+    def __enter__(self):
+        if not fo_claim(&self.busy):
+            raise RuntimeError("this optimizer is in use already: a step runs in another thread, "
+                               "or in a schedule that steps")
+        return self
+
+    def __exit__(self, *exception):
+        if self.passing:
+            self.release()
+        self.passing = False
+        self.busy = 0
 
     def release(self):
         """Let go of the gradients."""
-        self.drop()
+        release_all(self.g, self.held)
+        self.held = 0
 
-    def hold(self, grads, clash):
-        """Check and hold one gradient per parameter; on any error hold none.
+    def hold(self, grads, clash, bint passing):
+        """Check and hold one gradient per parameter; after an error all is as before.
 
         `clash(k, grad)` is asked when gradient k lies where a parameter or state may lie too.
+        `passing`: only until the end of the `with` block.
         """
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, got = 0
         cdef Py_buffer *view
-        self.drop()
         try:
             for k in range(self.count):
-                view = &self.g[k]
+                view = &self.fresh[k]
                 try:
                     PyObject_GetBuffer(grads[k], view, PyBUF_STRIDES | PyBUF_FORMAT)
                 except (TypeError, BufferError, ValueError) as error:
                     raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
-                self.held = k + 1
+                got = k + 1
                 self.check_gradient(k, view, grads[k], clash)
-                describe(&self.segments[k].g, view)
         except BaseException:
-            self.drop()
+            release_all(self.fresh, got)
             raise
+        self.release()
+        self.g, self.fresh = self.fresh, self.g
+        self.held = self.count
+        self.passing = passing
+        for k in range(self.count):
+            describe(&self.segments[k].g, &self.g[k])
 
     cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, clash) except -1:
         cdef size_t low, high
@@ -242,8 +322,9 @@ cdef class Plan:
                              f"its parameter {shape_of(&self.w[k])}")
         if dtype_of(view) != self.segments[k].dtype:
             wanted = "float32" if self.segments[k].dtype == FO_F32 else "float64"
+            found = "none" if view.format == NULL else repr(view.format.decode())
             raise TypeError(f"gradient of {self.names[k]!r} must be a native {wanted} array like "
-                            f"its parameter, got format {view.format.decode()!r}")
+                            f"its parameter, got format {found}")
         if self.segments[k].n == 0:
             return 0
         extent(view, &low, &high)
@@ -257,34 +338,40 @@ cdef class Plan:
             clash(k, grad)
         return 0
 
-    def set_group(self, int group, double scale, double l2, double keep, dict scalars):
+    def set_group(self, int group, double scale, double l2, double decay, dict scalars):
         """Set the numbers of one group: the prelude, and the rule's scalars by name."""
         cdef int j
         cdef double value
         cdef double *out = &self.scalars[group * FO_MAX_SCALARS]
-        if not (isfinite(scale) and isfinite(l2) and isfinite(keep)):
-            raise ValueError(f"the step's factors must be finite numbers, got scale={scale}, "
-                             f"l2={l2}, keep={keep}")
+        cdef double most = FLT_MAX if self.in_f32[group] else 1e308
+        if not (-most <= scale <= most and -most <= l2 <= most and -most <= decay <= most):
+            raise ValueError("a step's factor is no number, or too large for the parameters' "
+                             f"dtype: scale={scale}, l2={l2}, decay={decay}")
         for j in range(self.n_scalars):
             name = self.scalar_names[j]
             value = scalars[name]
-            if not isfinite(value):
+            if not -most <= value <= most:
                 raise ValueError(f"scalar {name!r} of the rule is {value}: a hyper-parameter is "
-                                 f"not a finite number, or overflows in this step")
+                                 "no number, or too large for the parameters' dtype, in this step")
+            if self.is_eps[j] and 0 < value < FLT_MIN and self.in_f32[group]:
+                raise ValueError(f"{name} is {value:g} in this step, which is 0 in float32: use 0 "
+                                 f"or at least {FLT_MIN:g}")
             out[j] = value
-        self.preludes[group].scale = scale
-        self.preludes[group].l2 = l2
-        self.preludes[group].keep = keep
+        self.preludes[group] = prelude_of(scale, l2, decay)
 
     def scale(self, double factor):
         """Multiply every group's gradient scale, for clipping."""
+        cdef fo_prelude *p
         for k in range(self.n_groups):
-            self.preludes[k].scale *= factor
+            p = &self.preludes[k]
+            p[0] = prelude_of(p.fold * p.scale * factor, p.l2, p.decay)
 
     def norm(self, int threads):
         """The 2-norm over all held gradients, right even where its square is out of range."""
         cdef double result
         cdef double scale = 1
+        if self.held != self.count:
+            raise RuntimeError("the plan holds no gradients")
         with nogil:
             result = fo_reduce_gradients(self.segments, self.count, FO_SUMSQ, 1, self.partials,
                                          threads)
@@ -301,8 +388,8 @@ cdef class Plan:
                     scale = 1
         return sqrt(result) * scale
 
-    def run(self, int threads, long long t, double lr, double grad_norm, double clip_coef):
-        """Do the step and return its record."""
+    def run(self, int threads, double lr, double grad_norm, double clip_coef):
+        """Do the step, count it, and return its record."""
         if self.held != self.count:
             raise RuntimeError("the plan holds no gradients")
         if self.elements < GIL_WORTH:
@@ -310,17 +397,13 @@ cdef class Plan:
         else:
             with nogil:
                 fo_step(self.segments, self.ends, self.count, self.rule, threads)
+        self.t += 1
         cdef StepInfo info = StepInfo.__new__(StepInfo)
-        info.t = t
+        info.t = self.t
         info.lr = lr
         info.grad_norm = grad_norm
         info.clip_coef = clip_coef
         return info
-
-
-cdef extern from "math.h" nogil:
-    double frexp(double, int *)
-    double ldexp(double, int)
 
 
 cdef double power_of_two(double x) noexcept nogil:

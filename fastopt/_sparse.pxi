@@ -32,7 +32,7 @@ cdef bint in_range(const void *at, int index_type, Py_ssize_t n, Py_ssize_t size
     return True
 
 
-def sparse_step(str rule, at, w, g, list states, double scale, double l2, double keep,
+def sparse_step(str rule, at, w, g, list states, double scale, double l2, double decay,
                 dict scalars):
     """Apply `rule` to the coordinates `at` of `w` and its states, in order, with gradients `g`.
 
@@ -43,7 +43,7 @@ def sparse_step(str rule, at, w, g, list states, double scale, double l2, double
     cdef Py_buffer views[3 + 4]
     cdef void *pointers[4]
     cdef double numbers[16]
-    cdef fo_prelude prelude = fo_prelude(scale, l2, keep)
+    cdef fo_prelude prelude = prelude_of(scale, l2, decay)
     cdef int held = 0, dtype, index_type, k
     cdef Py_ssize_t n
     names, scalar_names = rules()[rule]

@@ -62,6 +62,14 @@ class Arena(Mapping[str, np.ndarray]):
             self._views[name] = self.flat[at:end].reshape(shape)
             at = end
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made from: views and buffer must stay one."""
+        return {"shapes": {name: view.shape for name, view in self.items()}, "flat": self.flat}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["shapes"], state["flat"].dtype)  # type: ignore[misc]
+        self.flat[...] = state["flat"]
+
     def like(self) -> Arena:
         """Return a new arena of zeros with the same names, shapes and dtype."""
         return Arena({name: view.shape for name, view in self.items()}, self.flat.dtype)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import expm1, log1p, nan
+from math import expm1, log, nan
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastopt import checkpoint
 from fastopt._core import Plan, StepInfo, rules
-from fastopt.hyperparameters import Group, nearest
+from fastopt.hyperparameters import Group, check, nearest
 from fastopt.parameters import (
     aligned_full,
     hulls,
@@ -27,7 +28,7 @@ __all__ = ["Optimizer", "StepInfo"]
 
 def bias_correction(beta: float, t: int) -> float:
     """Return 1 - beta**t without cancellation, for beta in [0, 1) and t >= 1."""
-    return -expm1(t * log1p(beta - 1)) if beta else 1.0
+    return -expm1(t * log(beta)) if beta else 1.0
 
 
 class Optimizer:
@@ -53,7 +54,7 @@ class Optimizer:
     ----------
     param_groups : list of Group
         Read at every step: `opt.param_groups[0]["lr"] = 0.01` takes effect at the next one.
-    state : dict
+    state : mapping
         name -> state name -> array, such as `opt.state["W"]["exp_avg"]`.
     t : int
         Steps done.
@@ -87,19 +88,15 @@ class Optimizer:
                 f"{owner}: unknown keyword {name!r}"
                 + nearest(name, [*values, "threads", "clip_norm"])
             )
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"{owner}: clip_norm must be a number > 0 or None, got {clip_norm!r}")
-        resolve(threads)
         self.threads = threads
         self.clip_norm = clip_norm
-        self.t = 0
         self.param_groups = self._groups(params, values)
         self._arrays = {
             name: array for group in self.param_groups for name, array in group["params"].items()
         }
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
-        self.state = {
+        self._state = {
             name: {
                 self.state_names[letter]: aligned_full(array, self.initial(group.at(0)))
                 for letter in rules()[self.rule][0]
@@ -107,7 +104,36 @@ class Optimizer:
             for group in self.param_groups
             for name, array in group["params"].items()
         }
-        self._prepare()
+        self._prepare(0)
+
+    @property
+    def t(self) -> int:
+        """Steps done."""
+        return self._plan.t
+
+    @property
+    def state(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """The states by parameter and name, to be read, or written in place."""
+        return MappingProxyType({k: MappingProxyType(s) for k, s in self._state.items()})
+
+    @property
+    def threads(self) -> int | None:
+        """Threads for large steps; None for `fastopt.get_num_threads()`."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, value: int | None) -> None:
+        resolve(value)
+        self._threads = value
+
+    @property
+    def clip_norm(self) -> float | None:
+        """The largest norm of all gradients together, or None."""
+        return self._clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, value: float | None) -> None:
+        self._clip_norm = None if value is None else check(type(self).__name__, "clip_norm", value)
 
     def _groups(self, params: Any, values: dict[str, Any]) -> list[Group]:
         owner = type(self).__name__
@@ -134,12 +160,17 @@ class Optimizer:
             groups.append(Group(owner, named, {**values, **own}))
         return groups
 
-    def _prepare(self) -> None:
+    def _prepare(self, t: int) -> None:
         """Resolve all pointers once."""
         self._bound = False
         self._order = tuple(self._arrays)
-        self._transposed = [k for k, array in enumerate(self._arrays.values()) if transposed(array)]
-        states = [list(self.state[name].values()) for name in self._order]
+        states = [list(self._state[name].values()) for name in self._order]
+        # A copy of a parameter may have another order of axes than the states made for it.
+        self._transposed = [
+            k
+            for k, array in enumerate(self._arrays.values())
+            if transposed(array) and all(s.flags.f_contiguous for s in states[k])
+        ]
         self._own = list(self._arrays.values()) + [s for one in states for s in one]
         flip = set(self._transposed)
         self._plan = Plan(
@@ -150,6 +181,7 @@ class Optimizer:
             [k for k, group in enumerate(self.param_groups) for _ in group["params"]],
             hulls(self._own),
         )
+        self._plan.t = t
 
     # What a rule defines.
 
@@ -162,8 +194,8 @@ class Optimizer:
         raise NotImplementedError
 
     def decay(self, h: dict[str, Any]) -> tuple[float, float]:
-        """Return (l2, keep): the step sees g + l2 * w, and multiplies w by keep first."""
-        return h["weight_decay"], 1.0
+        """Return (l2, decay): the step sees g + l2 * w, and first takes decay * w from w."""
+        return h["weight_decay"], 0.0
 
     def initial(self, h: dict[str, Any]) -> float:
         """Return the value that the states start from."""
@@ -190,41 +222,35 @@ class Optimizer:
         TypeError, ValueError
             Naming the gradient or hyper-parameter; parameters, states and `t` are as before.
         """
-        plan = self._plan
-        if grads is not None:
-            if self._bound:
+        with self._plan as plan:
+            if grads is not None:
+                if self._bound:
+                    raise ValueError(
+                        f"{type(self).__name__}.step: gradients are bound already; call "
+                        "step() without any, or unbind() first"
+                    )
+                plan.hold(self._ordered(grads), self._clash, True)
+            elif not self._bound:
                 raise ValueError(
-                    f"{type(self).__name__}.step: gradients are bound already; call "
-                    "step() without any, or unbind() first"
+                    f"{type(self).__name__}.step: grads is missing: pass one gradient "
+                    "per parameter, or bind(grads) once"
                 )
-            plan.hold(self._ordered(grads), self._clash)
-        elif not self._bound:
-            raise ValueError(
-                f"{type(self).__name__}.step: grads is missing: pass one gradient "
-                "per parameter, or bind(grads) once"
-            )
-        try:
-            t = self.t
+            t = plan.t
             first_lr = None
             for k, group in enumerate(self.param_groups):
                 h = group.at(t) if group.scheduled else group.plain
-                l2, keep = self.decay(h)
-                plan.set_group(k, -1.0 if h["maximize"] else 1.0, l2, keep, self.scalars(h, t + 1))
+                l2, decay = self.decay(h)
+                plan.set_group(k, -1.0 if h["maximize"] else 1.0, l2, decay, self.scalars(h, t + 1))
                 if first_lr is None:
                     first_lr = h["lr"]
-            threads = resolve(self.threads)
+            threads = resolve(self._threads)
             norm, coef = nan, 1.0
-            if self.clip_norm is not None:
+            if self._clip_norm is not None:
                 norm = plan.norm(threads)
-                if not norm <= self.clip_norm:
-                    coef = self.clip_norm / norm
+                if not norm <= self._clip_norm:
+                    coef = self._clip_norm / norm
                     plan.scale(coef)
-            info = plan.run(threads, t + 1, first_lr, norm, coef)
-            self.t = t + 1
-            return info
-        finally:
-            if grads is not None:
-                plan.release()
+            return plan.run(threads, first_lr, norm, coef)
 
     def bind(self, grads: Any) -> None:
         """Hold `grads`, in any form that `step` takes, for all steps to come.
@@ -232,14 +258,17 @@ class Optimizer:
         The arrays are read in place at every `step()`: fill them, step, fill them again. While
         bound, they cannot be resized.
         """
-        self._plan.hold(self._ordered(grads), self._clash)
-        self._bound_arrays = self._ordered(grads, flip=False)
-        self._bound = True
+        with self._plan as plan:
+            plan.hold(self._ordered(grads), self._clash, False)
+            self._bound_arrays = self._ordered(grads, flip=False)
+            self._bound = True
 
     def unbind(self) -> None:
         """Let go of bound gradients."""
-        self._plan.release()
-        self._bound = False
+        with self._plan as plan:
+            plan.release()
+            self._bound_arrays = []
+            self._bound = False
 
     def zero_grad(self) -> None:
         """Set bound gradients to zero."""
@@ -247,8 +276,8 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}.zero_grad: no gradients are bound; bind(grads) first"
             )
-        for array in self._bound_arrays:
-            np.asarray(array)[...] = 0
+        for k, array in enumerate(self._bound_arrays):
+            self._array(k, array)[...] = 0
 
     def _ordered(self, grads: Any, flip: bool = True) -> list[Any]:
         """Return one gradient per parameter, in the parameters' order."""
@@ -272,8 +301,17 @@ class Optimizer:
                 raise ValueError(f"gradient of {order[k]!r} is missing (None)")
         if flip:
             for k in self._transposed:
-                ordered[k] = np.asarray(ordered[k]).T
+                ordered[k] = self._array(k, ordered[k]).T
         return ordered
+
+    def _array(self, k: int, grad: Any) -> np.ndarray:
+        """Return an array over the memory of gradient `grad`, never a copy."""
+        if isinstance(grad, np.ndarray):
+            return grad
+        try:
+            return np.asarray(memoryview(grad))
+        except TypeError as error:
+            raise TypeError(f"gradient of {self._order[k]!r}: {error}") from None
 
     def _merged(self, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the gradients of a list of groups by name."""
@@ -305,7 +343,7 @@ class Optimizer:
 
     def _clash(self, k: int, grad: Any) -> None:
         """Raise if gradient `grad` shares memory with a parameter or state."""
-        grad = np.asarray(grad)
+        grad = self._array(k, grad)
         for own in self._own:
             if share_memory(grad, own):
                 raise ValueError(
@@ -342,11 +380,12 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         hidden = {"_plan", "_own", "_bound", "_bound_arrays"}
-        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+        return {k: v for k, v in self.__dict__.items() if k not in hidden} | {"t": self.t}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        t = state.pop("t")
         self.__dict__.update(state)
-        self._prepare()
+        self._prepare(t)
 
     def __repr__(self) -> str:
         values = ", ".join(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastopt._core import commit
 from fastopt.files import replacing
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
         return [f"it has no {', '.join(map(repr, missing))}"]
     if state["format"] != FORMAT:
         return [f"its format is {state['format']!r}, this version reads {FORMAT!r}"]
+    if not (
+        isinstance(state["param_groups"], list)
+        and all(isinstance(group, Mapping) for group in state["param_groups"])
+        and isinstance(state["state"], Mapping)
+        and all(isinstance(arrays, Mapping) for arrays in state["state"].values())
+    ):
+        return ["param_groups must be a list of mappings, and state a mapping of mappings"]
     found = []
     own = state_dict(opt, copy=False)
     for key in ("optimizer", "rule"):
@@ -148,12 +156,15 @@ def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "stat
                 found.append(str(error))
     if found:
         raise ValueError(f"{where} does not fit this {type(opt).__name__}: " + "; ".join(found))
-    for name, arrays in state["state"].items():
-        for key, array in arrays.items():
-            opt.state[name][key][...] = array
-    for group, new in zip(opt.param_groups, groups, strict=True):
-        group.update({name: new[name] for name in new.known})
-    opt.t = state["t"]
+    pairs = list(zip(opt.param_groups, groups, strict=True))
+    arrays = [
+        (opt.state[name][key], array)
+        for name, one in state["state"].items()
+        for key, array in one.items()
+    ]
+    dicts = [(group, new) for group, new in pairs] + [(g.plain, new.plain) for g, new in pairs]
+    with opt._plan as plan:
+        commit(arrays, dicts, plan, state["t"])
 
 
 def save(opt: Optimizer, path: str | PathLike[str]) -> None:
@@ -180,6 +191,14 @@ def load(opt: Optimizer, path: str | PathLike[str]) -> None:
                 name: {key: file[entry] for key, entry in states.items()}
                 for name, states in state["state"].items()
             }
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{where} is not a complete optimizer file of fastopt: {error}") from None
     load_state_dict(opt, state, where)

@@ -11,12 +11,12 @@ from typing import Any
 
 def _number(test: Callable[[float], bool], words: str) -> tuple[Callable[[Any], bool], str]:
     def passes(value: Any) -> bool:
-        return (
-            isinstance(value, Real)
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-            and test(float(value))
-        )
+        if not isinstance(value, Real) or isinstance(value, bool):
+            return False
+        try:
+            return math.isfinite(value) and test(float(value))
+        except OverflowError:  # an integer beyond double's range
+            return False
 
     return passes, f"a finite number {words}"
 
@@ -38,6 +38,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "eps_root": _number(lambda x: x >= 0, ">= 0"),
     "lr_decay": _number(lambda x: x >= 0, ">= 0"),
     "weight_decay": _number(lambda x: x >= 0, ">= 0"),
+    "clip_norm": _number(lambda x: x > 0, "> 0, or None"),
     "initial_accumulator_value": _number(lambda x: x >= 0, ">= 0"),
     "betas": (_pair, "two finite numbers in [0, 1)"),
     "nesterov": (lambda x: isinstance(x, bool), "True or False"),
@@ -87,7 +88,16 @@ def check(owner: str, name: str, value: Any, at: str = "") -> Any:
     passes, words = RANGES[name]
     if not passes(value):
         raise ValueError(f"{owner}: {name} must be {words}, got {value!r}{at}")
-    return value
+    return _in_double(value)
+
+
+def _in_double(value: Any) -> Any:
+    """Return NumPy's numbers as Python's: arithmetic with a np.float32 would be in float32."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_in_double, value))
+    if isinstance(value, (bool, int, float)) and type(value).__module__ == "builtins":
+        return value
+    return float(value) if isinstance(value, Real) else value
 
 
 def is_scheduled(value: Any) -> bool:
@@ -118,7 +128,7 @@ class Group(dict[str, Any]):
         if is_scheduled(value):
             self._resolve(name, value, 0)
         else:
-            check(self.owner, name, value)
+            value = check(self.owner, name, value)
         super().__setitem__(name, value)
         self.plain[name] = value
         self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
@@ -131,11 +141,23 @@ class Group(dict[str, Any]):
         for name, value in dict(*others, **values).items():
             self[name] = value
 
+    def __ior__(self, other: Any) -> Group:
+        self.update(other)
+        return self
+
+    def _refuse(self, *_: Any) -> None:
+        raise TypeError(f"{self.owner}: a group's hyper-parameters cannot be removed or added")
+
+    __delitem__ = pop = popitem = clear = setdefault = _refuse
+
     def _resolve(self, name: str, value: Any, t: int) -> Any:
-        if callable(value):
-            value = value(t)
-        else:
-            value = tuple(part(t) if callable(part) else part for part in value)
+        try:
+            if callable(value):
+                value = value(t)
+            else:
+                value = tuple(part(t) if callable(part) else part for part in value)
+        except ArithmeticError as error:
+            raise ValueError(f"{self.owner}: the schedule of {name} at t={t}: {error}") from error
         return check(self.owner, name, value, f" from its schedule at t={t}")
 
     def at(self, t: int) -> dict[str, Any]:

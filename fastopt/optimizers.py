@@ -398,5 +398,5 @@ class AdamW(Adam):
         )
 
     def decay(self, h: dict[str, Any]) -> tuple[float, float]:
-        """Return no L2 term, and the factor of the decoupled decay."""
-        return 0.0, 1 - h["lr"] * h["weight_decay"]
+        """Return no L2 term, and the share of the decoupled decay."""
+        return 0.0, h["lr"] * h["weight_decay"]

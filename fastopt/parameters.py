@@ -50,6 +50,10 @@ def checked(name: str, array: Any) -> np.ndarray:
         raise TypeError(f"{who} must be a native float32 or float64 array, got {array.dtype!r}")
     if not array.flags.writeable:
         raise ValueError(f"{who} is read-only: pass a writable array")
+    if not array.flags.aligned:
+        raise ValueError(
+            f"{who} is not aligned to its items of {array.itemsize} bytes: pass a copy"
+        )
     if overlaps_itself(array):
         raise ValueError(
             f"{who} has elements that share memory (strides {array.strides}): pass a copy"

@@ -246,6 +246,4 @@ def objective_of(
 ) -> float:
     """Return the mean loss of all rows plus the penalty, in float64."""
     norm = float(np.square(w, dtype=np.float64).sum())
-    return (
-        samples.loss(_core.LOSSES.index(loss), w, intercept, threads) / samples.rows + l2 / 2 * norm
-    )
+    return samples.loss(loss, w, intercept, threads) / samples.rows + l2 / 2 * norm

@@ -1,5 +1,8 @@
 """One flat buffer, named views into it, usable by name and as a whole."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -42,3 +45,13 @@ def test_by_name_equals_flat_bit_for_bit():
 def test_wrong_input_is_refused(shapes, dtype, match):
     with pytest.raises((ValueError, TypeError), match=match):
         fastopt.Arena(shapes, dtype)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_copy_is_one_buffer_too(how):
+    arena = fastopt.Arena({"W": (2, 3), "b": 3})
+    arena["W"][...] = 5
+    other = how(arena)
+    np.testing.assert_array_equal(other["W"], 5)
+    other.flat[:] = 7
+    assert (other["W"] == 7).all() and (other["b"] == 7).all() and (arena["W"] == 5).all()

@@ -145,6 +145,32 @@ def test_every_difference_is_listed_and_nothing_changes():
                 assert (now["state"][name][key] == array).all()
 
 
+def test_a_schedule_that_fails_while_loading_changes_nothing():
+    """Groups are taken over with the arrays, without asking schedules anything."""
+    calls = []
+
+    def lr(t):
+        calls.append(t)
+        return 0.1
+
+    opt = fastopt.Adam({"w": np.zeros(2)}, lr=lr)
+    opt.step(np.ones(2))
+    saved = opt.state_dict()
+    opt.step(np.ones(2))
+    calls.clear()
+    opt.load_state_dict(saved)
+    assert opt.t == 1 and set(calls) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    "broken", [{"state": [1]}, {"param_groups": 5}, {"state": {"w": 3}}, {"param_groups": [1]}]
+)
+def test_parts_of_the_wrong_kind_are_refused(broken):
+    opt = fastopt.Adam({"w": np.zeros(2)})
+    with pytest.raises(ValueError, match="param_groups must be a list of mappings"):
+        opt.load_state_dict(opt.state_dict() | broken)
+
+
 def test_schedules_stay_the_live_ones():
     _, opt = make()
     opt.param_groups[0]["lr"] = schedules.exponential(0.1, 0.5)

@@ -159,7 +159,7 @@ def test_l2_is_exact(mode, schedule):
         assert (result.w[1:] < 1e12 * np.exp(-0.6 * shrunk)).all()
     else:
         np.testing.assert_allclose(result.w, expected, rtol=0.02)
-    assert np.ptp(result.w[1:]) == 0
+        assert np.ptp(result.w[1:]) == 0
     np.testing.assert_array_equal(w0, 1e12)
 
 
@@ -205,6 +205,76 @@ def test_one_thread_gives_the_same_bits(isa):
     np.testing.assert_array_equal(plain.w, again.w)
     assert plain.intercept == again.intercept
     assert not np.array_equal(plain.w, fastopt.hogwild(X, y, threads=1, seed=4).w)
+
+
+def native(X, y, mode, average=None, **more):
+    """A run below the Python layer, so that a test decides where slices end."""
+    options = {"schedule": "constant", "l2": 1e-2, "step": 0.1, "workers": 1, **more}
+    checked = Settings.check(
+        loss="logistic", l2=options["l2"], epochs=1, step=options["step"], decay=0.9, seed=3,
+        schedule=options["schedule"], mode="serial", fit_intercept=True, average=False, threads=1,
+    )  # fmt: skip
+    rows = Rows(X, checked)
+    rows.targets(targets(y, rows.n, rows.dtype, "logistic"))(rows.samples, None)
+    w = np.zeros(X.shape[1], rows.dtype)
+    h, h_intercept = rows.curvature() if mode != "serial" else (None, 0.0)
+    run = fastopt._core.Hogwild(
+        rows.samples, "logistic", mode, options["schedule"], True, options["workers"], rows.gain,
+        options["l2"], options["step"], 0.9, 3, 512, w, 0.0, h, h_intercept, average, None,
+    )  # fmt: skip
+    return run, w
+
+
+def test_bits_do_not_depend_on_slices():
+    X, y, _ = make(n=20_000)
+    seen = set()
+    for size in (1, 7, 8, 400):
+        average = np.zeros(20)
+        run, w = native(X, y, "serial", average, l2=1e-3)
+        for start in range(0, 2 * run.blocks, size):
+            run.slice(start, min(start + size, 2 * run.blocks), 1)
+            if size == 7 and start == 7 * 7:
+                run.settle()  # where a slice happens to end, the scale may be multiplied in
+        run.settle()
+        assert run.averaged
+        if size != 7:
+            seen.add((w.tobytes(), average.tobytes()))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("schedule", "step"), [("constant", 0.1), ("epoch_decay", 1.0)])
+def test_a_shared_scale_never_gets_too_small(schedule, step):
+    X, y, _ = make(n=30_000)
+    objectives = []
+    for mode in ("serial", "shared"):
+        result = fastopt.hogwild(
+            X, y, l2=1e-2, step=step, schedule=schedule, mode=mode, threads=2, epochs=3,
+            track_objective=True,
+        )  # fmt: skip
+        assert result.status == "finished"
+        objectives.append(result.history[-1]["objective"])
+    assert objectives[1] == pytest.approx(objectives[0], rel=0.1)
+
+
+def test_the_average_of_a_shared_model_has_its_size():
+    X, y, _ = make(n=20_000)
+    average = np.zeros(20)
+    run, w = native(X, y, "shared", average, l2=1e-2, step=0.05)
+    run.slice(0, run.blocks, 1)
+    run.settle()
+    assert np.linalg.norm(average) == pytest.approx(np.linalg.norm(w), rel=0.2)
+
+
+def test_targets_that_fail_leave_the_old_ones():
+    X, y, _ = make()
+    samples = fastopt._core.Samples(X.data, X.indices, X.indptr, X.shape, 1)
+    samples.target(y.copy(), None, 0, None)
+    before = samples.loss("logistic", np.zeros(20), 0.5, 1)
+    with pytest.raises(ValueError, match="sample_weight must have 300"):
+        samples.target(-y, None, 0, np.ones(3))
+    assert samples.loss("logistic", np.zeros(20), 0.5, 1) == before
+    with pytest.raises(ValueError, match="does not fit h and copies"):
+        native(X, y, "copies")
 
 
 @pytest.mark.parametrize("mode", ["copies", "shared"])

@@ -1,5 +1,10 @@
 """Every wrong input is refused by name, and after an error nothing has changed."""
 
+import array
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -215,3 +220,159 @@ def test_any_shape(shape):
     w = np.ones(shape)
     SGD({"w": w}, lr=0.5).step({"w": np.ones(shape)})
     assert w.shape == shape and (w == 0.5).all()
+
+
+def test_a_failed_bind_keeps_the_old_binding():
+    memory = array.array("d", [1.0] * 4)
+    w = np.zeros(4)
+    opt = SGD(w, lr=1.0, clip_norm=1.0)
+    opt.bind(memory)
+    refused("has shape", lambda: opt.bind(np.ones(5)))
+    refused(None, lambda: memory.append(1.0), BufferError)  # still held
+    opt.step()
+    np.testing.assert_allclose(w, -0.5)
+    opt.unbind()
+    memory.append(1.0)
+
+
+def test_a_step_inside_a_step_is_refused():
+    """As from another thread: buffers and scalars of the outer step must stay."""
+    w = np.zeros(2)
+
+    def lr(t):
+        if opt is not None and t == 1:
+            refused("in use already", lambda: opt.step(np.ones(2)), RuntimeError)
+            refused("in use already", opt.unbind, RuntimeError)
+        return 1.0
+
+    opt = None
+    opt = SGD(w, lr=lr)
+    opt.step(np.ones(2))
+    opt.step(np.ones(2))
+    opt.step(np.ones(2))
+    np.testing.assert_array_equal(w, [-3, -3])
+    assert opt.t == 3
+
+
+def test_two_threads_never_mix_their_gradients():
+    w = np.zeros(100_000)
+    opt = SGD(w, lr=1.0)
+    done = [0, 0]
+
+    def work(k):
+        gradient = np.full_like(w, 1.0 + k)
+        for _ in range(300):
+            try:
+                opt.step(gradient)
+                done[k] += 1
+            except RuntimeError:
+                pass
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opt.t == sum(done)
+    np.testing.assert_array_equal(w, -(done[0] + 2 * done[1]))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_ctrl_c_comes_before_or_after_a_step():
+    w = np.zeros(4_000_000)
+    opt = SGD(w, lr=1.0, threads=1)
+    opt.bind(np.ones_like(w))
+    start = time.perf_counter()
+    opt.step()
+    once = time.perf_counter() - start
+    old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+            signal.setitimer(signal.ITIMER_REAL, once * share)
+            with pytest.raises(KeyboardInterrupt):
+                while True:
+                    opt.step()
+            assert (w == -opt.t).all()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+
+
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 1e38), ("float64", 1e306)])
+def test_clipping_a_huge_gradient_is_exact(dtype, large):
+    """The factor itself is too small for the dtype."""
+    for norm in (1.0, 1e-3):
+        w = np.zeros(4, dtype)
+        SGD(w, lr=1.0, clip_norm=norm).step(np.full(4, large, dtype))
+        np.testing.assert_allclose(w, -norm / 2, rtol=1e-6)
+
+
+def test_scalars_must_fit_the_parameters_dtype():
+    w = np.ones(2, "f4")
+    gradient = np.zeros(2, "f4")
+    refused(
+        "eps is 1e-40 in this step, which is 0 in float32",
+        lambda: Adam(w, eps=1e-40).step(gradient),
+    )
+    refused("'lr' of the rule is 1e.39.*too large", lambda: SGD(w, lr=1e39).step(gradient))
+    np.testing.assert_array_equal(w, 1)
+    Adam(w.astype("f8"), eps=1e-40).step(gradient.astype("f8"))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
+def test_numpy_scalars_are_taken_in_double(kind):
+    value = kind(1e-3) if kind is not np.int64 else kind(1)
+    w, other = np.ones(1), np.ones(1)
+    opt = fastopt.AdamW(w, lr=value, betas=(kind(0), 0.999), weight_decay=1e-5)
+    fastopt.AdamW(other, lr=float(value), betas=(0.0, 0.999), weight_decay=1e-5).step(np.zeros(1))
+    opt.step(np.zeros(1))
+    assert w == other != 1
+    opt.param_groups[0]["lr"] = lambda t: kind(1)
+    opt.step(np.zeros(1))
+    assert w == pytest.approx(other * (1 - 1e-5), rel=1e-15)
+
+
+def test_misaligned_gradients_are_right_and_parameters_refused():
+    bytes_ = np.zeros(4 * 9 + 1, np.uint8)
+    odd = bytes_[1:].view("f4")
+    refused("'0' is not aligned", lambda: SGD(odd, lr=1.0))
+    w = np.zeros(9, "f4")
+    odd[...] = np.arange(9)
+    SGD(w, lr=1.0).step(odd)
+    np.testing.assert_array_equal(w, -np.arange(9))
+
+
+def test_states_and_groups_cannot_be_replaced_unseen():
+    opt = Adam({"w": np.zeros(2)})
+    refused("mappingproxy", lambda: opt.state["w"].__setitem__("exp_avg", 0),
+            (TypeError, AttributeError))  # fmt: skip
+    group = opt.param_groups[0]
+    group |= {"lr": 0.5}
+    opt.step(np.ones(2))
+    assert opt._arrays["w"][0] == pytest.approx(-0.5)
+    refused("lr must be", lambda: group.__ior__({"lr": -1.0}))
+    refused("cannot be removed", lambda: group.pop("lr"), TypeError)
+    refused("cannot be removed", lambda: group.setdefault("x", 1), TypeError)
+    refused("clip_norm must be", lambda: setattr(opt, "clip_norm", -1.0))
+    refused("threads must be", lambda: setattr(opt, "threads", 0))
+
+
+def test_a_growing_schedule_that_overflows_is_named():
+    opt = SGD(np.zeros(1), lr=fastopt.schedules.exponential(1.0, 10.0))
+    opt.load_state_dict(opt.state_dict() | {"t": 400})
+    refused("SGD: the schedule of lr at t=400", lambda: opt.step(np.ones(1)))
+
+
+def test_tiny_betas():
+    """1 - beta rounds to 1."""
+    w = np.zeros(1)
+    Adam(w, lr=1.0, betas=(1e-17, 1e-300), eps=0.0).step(np.ones(1))
+    assert w == -1
+
+
+def test_gradients_without_a_buffer_are_refused_for_any_layout():
+    class Copies:
+        def __array__(self, dtype=None, copy=None):
+            return np.zeros((3, 2))
+
+    for w in (np.zeros((3, 2)), np.asfortranarray(np.zeros((3, 2)))):
+        refused("gradient of '0'", lambda w=w: SGD(w, lr=1.0).bind(Copies()), TypeError)

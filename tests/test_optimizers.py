@@ -1,5 +1,6 @@
 """Optimizers equal their published formulas, written out here in plain Python, and torch."""
 
+import copy
 import math
 
 import numpy as np
@@ -305,10 +306,21 @@ def test_long_training_does_not_drift():
     """The bias correction is right at steps where running float32 products are not."""
     w = np.zeros(1)
     opt = fastopt.Adam(w, lr=1.0, eps=0.0)
-    opt.t = 10**12
+    opt.load_state_dict(opt.state_dict() | {"t": 10**12})
     opt.step(np.ones(1))
     np.testing.assert_allclose(w[0], -(1 - 0.9) / math.sqrt(1 - 0.999), rtol=1e-12)
     assert opt.t == 10**12 + 1
+
+
+def test_a_copy_may_have_another_order_of_axes():
+    w = np.asfortranarray(np.zeros((6, 4), "f4"))[::2]
+    opt = fastopt.Adam(w)
+    opt.step(np.ones((3, 4), "f4"))
+    other = copy.deepcopy(opt)
+    other.step(np.ones((3, 4), "f4"))
+    opt.step(np.ones((3, 4), "f4"))
+    np.testing.assert_array_equal(other._arrays["0"], w)
+    assert other.t == 2
 
 
 def test_optimizers_pickle_and_copy_with_their_parameters():

@@ -19,7 +19,7 @@ def norm(arrays, threads=1):
         [0] * len(arrays),
         [],
     )
-    plan.hold(arrays, None)
+    plan.hold(arrays, None, False)
     return plan.norm(threads)
 
 

@@ -27,7 +27,7 @@ SCALARS = {
     "c2": 1 - 0.999,
     "a": 1.7,
 }
-PRELUDES = {"plain": (1.0, 0.0, 1.0), "clip, L2, decay": (-0.37, 0.011, 0.999)}
+PRELUDES = {"plain": (1.0, 0.0, 0.0), "clip, L2, decay": (-0.37, 0.011, 0.001)}
 
 
 @pytest.fixture(params=_core.isa_available())
@@ -47,20 +47,20 @@ def numbers(rng, n, dtype):
 
 def compiled_steps(rule, w, g, states, prelude, scalars, threads, steps=1):
     plan = _core.Plan(rule, ("w",), [w], [states], [0], [])
-    plan.hold([g], None)
+    plan.hold([g], None, False)
     for _ in range(steps):
         plan.set_group(0, *prelude, scalars)
-        plan.run(threads, 1, 0.0, 0.0, 0.0)
+        plan.run(threads, 0.0, 0.0, 0.0)
 
 
 def reference_steps(rule, w, g, states, prelude, scalars, steps=1):
-    scale, l2, keep = (w.dtype.type(x) for x in prelude)
+    scale, l2, decay = (w.dtype.type(x) for x in prelude)
     scalars = [w.dtype.type(scalars[name]) for name in RULES[rule][1]]
     for _ in range(steps):
         total = g
         if prelude != PRELUDES["plain"]:
             total = scale * g + l2 * w
-            w *= keep
+            w -= decay * w
         getattr(reference, rule)(w, total, *states, *scalars)
 
 
@@ -122,9 +122,9 @@ def test_many_segments_equal_one_by_one(rule, threads):
     plan = _core.Plan(
         rule, names, [t[0] for t in together], [t[2] for t in together], [0] * len(sizes), []
     )
-    plan.hold([t[1] for t in together], None)
+    plan.hold([t[1] for t in together], None, False)
     plan.set_group(0, *PRELUDES["plain"], SCALARS)
-    plan.run(threads, 1, 0.0, 0.0, 0.0)
+    plan.run(threads, 0.0, 0.0, 0.0)
     for (w, _, states), (w2, g2, states2) in zip(together, alone, strict=True):
         reference_steps(rule, w2, g2, states2, PRELUDES["plain"], SCALARS)
         assert w.tobytes() == w2.tobytes()
@@ -163,7 +163,7 @@ def test_sparse_equals_reference_coordinate_by_coordinate(isa, rule, dtype, inde
 def test_sparse_refuses_wrong_coordinates(at, g, w, error):
     w = np.array(w)
     with pytest.raises(error):
-        _core.sparse_step("sgd", np.array(at), w, np.array(g, float), [], 1, 0, 1, {"lr": 1.0})
+        _core.sparse_step("sgd", np.array(at), w, np.array(g, float), [], 1, 0, 0, {"lr": 1.0})
     assert not w.any()
 
 
@@ -196,9 +196,9 @@ def test_more_than_2_to_31_elements_in_one_buffer():
     plan = _core.Plan("sgd", ("w",), [w], [[]], [0], [])
     at = [0, 2**31 - 1, 2**31, n - 1]
     g[at] = 1
-    plan.hold([g], None)
-    plan.set_group(0, 1.0, 0.0, 1.0, {"lr": 0.5})
-    plan.run(2, 1, 0.0, 0.0, 0.0)
+    plan.hold([g], None, False)
+    plan.set_group(0, 1.0, 0.0, 0.0, {"lr": 0.5})
+    plan.run(2, 0.0, 0.0, 0.0)
     assert (w[at] == -0.5).all()
     assert np.count_nonzero(w[:1000]) == 1 and np.count_nonzero(w[-1000:]) == 3
     assert plan.norm(2) == 2.0
