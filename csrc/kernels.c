@@ -3,6 +3,7 @@
    hand an AVX-512 copy of a function to a caller that runs on an older CPU. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 #include <tgmath.h>
 
 #define PASTE_(a, b) a##_##b
