@@ -44,6 +44,8 @@ cdef extern from "math.h" nogil:
     double sqrt(double)
     double frexp(double, int *)
     double ldexp(double, int)
+    double expm1(double)
+    double log(double)
 
 cdef extern from "float.h":
     double FLT_MIN
@@ -141,6 +143,11 @@ cdef void extent(Py_buffer *view, size_t *low, size_t *high) noexcept:
 
 cdef tuple shape_of(Py_buffer *view):
     return tuple([view.shape[d] for d in range(view.ndim)])
+
+
+def bias_correction(double beta, double t):
+    """Return 1 - beta**t without cancellation, for beta in [0, 1) and t >= 1."""
+    return -expm1(t * log(beta)) if beta > 0 else 1.0
 
 
 @cython.final
@@ -276,7 +283,7 @@ cdef class Plan:
                                "or in a schedule that steps")
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, error, trace):
         if self.passing:
             self.release()
         self.passing = False
@@ -338,7 +345,26 @@ cdef class Plan:
             clash(k, grad)
         return 0
 
-    def set_group(self, int group, double scale, double l2, double decay, dict scalars):
+    def set_groups(self, list groups, scalars, bint decoupled):
+        """Set the numbers of every group for the next step; return the first group's lr.
+
+        `scalars(h, t)` gives the rule's from the group's hyper-parameters h.
+        """
+        cdef int k = 0
+        cdef double lr, decay, first = 0
+        next_t = self.t + 1
+        for group in groups:
+            h = group.at(self.t) if group.scheduled else group.plain
+            lr = h["lr"]
+            decay = h["weight_decay"]
+            self.set_group(k, -1 if h["maximize"] else 1, 0 if decoupled else decay,
+                           lr * decay if decoupled else 0, scalars(h, next_t))
+            if k == 0:
+                first = lr
+            k += 1
+        return first
+
+    cpdef set_group(self, int group, double scale, double l2, double decay, dict scalars):
         """Set the numbers of one group: the prelude, and the rule's scalars by name."""
         cdef int j
         cdef double value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import expm1, log, nan
+from math import nan
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -26,16 +26,13 @@ from fastopt.threads import resolve
 __all__ = ["Optimizer", "StepInfo"]
 
 
-def bias_correction(beta: float, t: int) -> float:
-    """Return 1 - beta**t without cancellation, for beta in [0, 1) and t >= 1."""
-    return -expm1(t * log(beta)) if beta else 1.0
-
-
 class Optimizer:
     """What all update rules share; use one of the subclasses.
 
     A subclass names its compiled `rule`, says how torch calls the rule's states, and turns
-    hyper-parameters into the rule's scalars. Everything else is here.
+    hyper-parameters into the rule's scalars. Everything else is here. `weight_decay` adds
+    ``weight_decay * w`` to the gradient; where a class is `decoupled`, the step takes
+    ``lr * weight_decay * w`` from w instead, before the rule.
 
     Parameters
     ----------
@@ -61,6 +58,7 @@ class Optimizer:
     """
 
     rule: str
+    decoupled: ClassVar[bool] = False
     state_names: ClassVar[dict[str, str]] = {}
     registry: ClassVar[dict[str, type[Optimizer]]] = {}
 
@@ -193,10 +191,6 @@ class Optimizer:
         """Return the rule's scalars by name, in double, for step `t` = 1, 2, ..."""
         raise NotImplementedError
 
-    def decay(self, h: dict[str, Any]) -> tuple[float, float]:
-        """Return (l2, decay): the step sees g + l2 * w, and first takes decay * w from w."""
-        return h["weight_decay"], 0.0
-
     def initial(self, h: dict[str, Any]) -> float:
         """Return the value that the states start from."""
         return 0.0
@@ -235,14 +229,7 @@ class Optimizer:
                     f"{type(self).__name__}.step: grads is missing: pass one gradient "
                     "per parameter, or bind(grads) once"
                 )
-            t = plan.t
-            first_lr = None
-            for k, group in enumerate(self.param_groups):
-                h = group.at(t) if group.scheduled else group.plain
-                l2, decay = self.decay(h)
-                plan.set_group(k, -1.0 if h["maximize"] else 1.0, l2, decay, self.scalars(h, t + 1))
-                if first_lr is None:
-                    first_lr = h["lr"]
+            lr = plan.set_groups(self.param_groups, self.scalars, self.decoupled)
             threads = resolve(self._threads)
             norm, coef = nan, 1.0
             if self._clip_norm is not None:
@@ -250,7 +237,7 @@ class Optimizer:
                 if not norm <= self._clip_norm:
                     coef = self._clip_norm / norm
                     plan.scale(coef)
-            return plan.run(threads, first_lr, norm, coef)
+            return plan.run(threads, lr, norm, coef)
 
     def bind(self, grads: Any) -> None:
         """Hold `grads`, in any form that `step` takes, for all steps to come.

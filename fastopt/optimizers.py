@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastopt.base import Optimizer, bias_correction
+from fastopt._core import bias_correction
+from fastopt.base import Optimizer
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -370,6 +371,8 @@ class AdamW(Adam):
         :math:`\lambda` >= 0.
     """
 
+    decoupled = True
+
     def __init__(
         self,
         params: Any,
@@ -396,7 +399,3 @@ class AdamW(Adam):
             clip_norm=clip_norm,
             **unknown,
         )
-
-    def decay(self, h: dict[str, Any]) -> tuple[float, float]:
-        """Return no L2 term, and the share of the decoupled decay."""
-        return 0.0, h["lr"] * h["weight_decay"]
