@@ -1,9 +1,12 @@
-/* Lock-free training: workers take blocks of rows from one counter and never wait for each other.
+/* Lock-free training: workers take batches of rows from one counter and never wait for each other.
 
    serial  one worker trains the model itself.
    copies  every worker trains its own copy of the weights and merges it into the model every
            few thousand rows, so that cache lines do not travel between cores at every row.
    shared  every worker writes the model, component by component (Niu, Recht, Re, Wright 2011).
+
+   A block is 64 rows that lie together, and blocks come in random order. A batch is 8 blocks; where
+   the data is sorted, their rows take turns, so that training sees both classes all the time.
 
    The number of a block gives the time of its rows, so steps need no counter of their own; and as
    the sum of all steps up to a time has a closed form, every worker knows how far L2 has shrunk
@@ -15,7 +18,19 @@
 
 /* ---- time ---- */
 
-ptrdiff_t fo_hogwild_blocks(ptrdiff_t rows) { return (rows + 2 * (FO_ROWS - 1)) / FO_ROWS; }
+static ptrdiff_t blocks_in_epoch(const fo_hogwild *run) {
+    return (run->samples.rows + 2 * (FO_ROWS - 1)) / FO_ROWS;
+}
+
+ptrdiff_t fo_hogwild_batches(ptrdiff_t rows) {
+    return (rows + 2 * (FO_ROWS - 1) + (FO_BLOCKS - 1) * FO_ROWS) / (FO_BLOCKS * FO_ROWS);
+}
+
+/* The first block of a batch, blocks counted from the first epoch on. */
+static ptrdiff_t first_block(const fo_hogwild *run, ptrdiff_t batch) {
+    const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
+    return batch / batches * blocks_in_epoch(run) + batch % batches * FO_BLOCKS;
+}
 
 /* The sum of all steps before a row, rows counted from the first epoch on. */
 static double total_step(const fo_hogwild *run, double row) {
@@ -31,8 +46,7 @@ static double total_step(const fo_hogwild *run, double row) {
 
 /* The row at which a block starts on average: blocks at the ends of the data are smaller. */
 static double row_of(const fo_hogwild *run, ptrdiff_t block) {
-    return (double)block *
-           ((double)run->samples.rows / (double)fo_hogwild_blocks(run->samples.rows));
+    return (double)block * ((double)run->samples.rows / (double)blocks_in_epoch(run));
 }
 
 double fo_hogwild_step(const fo_hogwild *run, double row) {
@@ -64,18 +78,31 @@ static uint64_t permute(uint64_t i, uint64_t n, uint64_t key) {
     return i;
 }
 
-/* The rows of the block: blocks are permuted in every epoch, and their borders move, so that
-   every epoch groups other rows. Rows inside a block stay in order, which the memory likes. */
-static void rows_of(const fo_hogwild *run, ptrdiff_t block, ptrdiff_t *low, ptrdiff_t *high) {
-    const ptrdiff_t rows = run->samples.rows, blocks = fo_hogwild_blocks(rows);
-    ptrdiff_t first = block % blocks * FO_ROWS;
-    if (run->shuffle) {
-        const uint64_t key = mix(run->seed + mix((uint64_t)(block / blocks)));
-        first = (ptrdiff_t)permute((uint64_t)(block % blocks), (uint64_t)blocks, key) * FO_ROWS -
-                (ptrdiff_t)(key >> 58);
+/* The rows of a batch in the order of training; returns how many. In every epoch blocks are
+   permuted and their borders move, so that every epoch groups other rows. Where rows take turns,
+   the blocks of a batch come from the eighths of the data: a sorted class has its share of each. */
+static ptrdiff_t rows_of_batch(const fo_hogwild *run, ptrdiff_t batch, ptrdiff_t *out) {
+    const ptrdiff_t rows = run->samples.rows, blocks = blocks_in_epoch(run);
+    const ptrdiff_t batches = fo_hogwild_batches(rows), j = batch % batches;
+    const uint64_t key = mix(run->seed + mix((uint64_t)(batch / batches)));
+    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], n = 0;
+    for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
+        ptrdiff_t block = j * FO_BLOCKS + b;
+        if (run->order == FO_TURNS)
+            block = b * batches + (ptrdiff_t)permute((uint64_t)j, (uint64_t)batches, key + 64 * b);
+        else if (run->order == FO_SHUFFLED && block < blocks)
+            block = (ptrdiff_t)permute((uint64_t)block, (uint64_t)blocks, key);
+        const ptrdiff_t shift = run->order == FO_SEQUENTIAL ? 0 : (ptrdiff_t)(key >> 58);
+        low[b] = block * FO_ROWS - shift;
+        high[b] = low[b] + FO_ROWS > rows ? rows : low[b] + FO_ROWS;
+        if (low[b] < 0) low[b] = 0;
+        if (run->order != FO_TURNS)
+            while (low[b] < high[b]) out[n++] = low[b]++;
     }
-    *low = first < 0 ? 0 : first;
-    *high = first + FO_ROWS > rows ? rows : first + FO_ROWS;
+    for (ptrdiff_t k = 0; k < FO_ROWS; k++)
+        for (ptrdiff_t b = 0; b < FO_BLOCKS; b++)
+            if (low[b] < high[b]) out[n++] = low[b]++;
+    return n;
 }
 
 /* ---- workers ---- */
@@ -135,15 +162,14 @@ static void fold(const fo_hogwild *run, void *v, double *scale) {
 
 /* How far L2 has shrunk the model at a block since the start of this slice. */
 static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
-    return exp(run->l2 *
-               (total_step(run, row_of(run, run->start)) - total_step(run, row_of(run, block))));
+    const double start = row_of(run, first_block(run, run->start));
+    return exp(run->l2 * (total_step(run, start) - total_step(run, row_of(run, block))));
 }
 
-static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
+/* n rows at the time of a block. */
+static void train(fo_hogwild *run, fo_worker *me, ptrdiff_t block, const ptrdiff_t *rows,
+                  ptrdiff_t n) {
     const fo_samples *s = &run->samples;
-    ptrdiff_t low, high;
-    rows_of(run, block, &low, &high);
-    if (high <= low) return;
     /* One step size for the block: with step = (1 - keep) / l2, every row is a plain SGD step
        w = (1 - step * l2) w - step * derivative * x. */
     const double t = row_of(run, block), end = row_of(run, block + 1);
@@ -152,38 +178,38 @@ static void train_block(fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     me->walk.step = run->l2 > 0 ? -expm1(-run->l2 * step) / run->l2 : step;
     if (run->mode == FO_SHARED) me->walk.scale = shrunk(run, block);
     fo_current()->sparse->train[run->loss][s->dtype][s->index_type](s, &me->walk, model_of(run, me),
-                                                                    low, high);
-    me->area += me->walk.step * (double)(high - low);
-    me->since += high - low;
-    me->rows += high - low;
-    me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
+                                                                    rows, n);
+    me->area += me->walk.step * (double)n;
+    me->since += n;
+    me->rows += n;
+    for (ptrdiff_t k = 0; k < n; k++)
+        me->nonzeros += fo_pointer(s, rows[k] + 1) - fo_pointer(s, rows[k]);
     if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
 }
 
-enum { HANDFUL = 4 };             /* blocks taken at once */
 static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
 
 /* One turn of one worker: 0 when the slice is used up. What a single worker does depends on the
-   block alone, never on where slices end: the same bits every time. */
+   batch alone, never on where slices end: the same bits every time. */
 static int turn(fo_hogwild *run, fo_worker *me) {
-    const ptrdiff_t from = atomic_fetch_add_explicit(&run->next, HANDFUL, memory_order_relaxed);
-    if (from >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
-    const ptrdiff_t to = from + HANDFUL < run->stop ? from + HANDFUL : run->stop;
-    const ptrdiff_t blocks = fo_hogwild_blocks(run->samples.rows);
-    for (ptrdiff_t block = from; block < to; block++) {
-        train_block(run, me, block);
-        if (run->mode != FO_SERIAL) continue;
-        observe(run, me, block + 1);
+    const ptrdiff_t batch = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
+    if (batch >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
+    ptrdiff_t rows[FO_BLOCKS * FO_ROWS];
+    const ptrdiff_t n = rows_of_batch(run, batch, rows), start = first_block(run, batch);
+    for (ptrdiff_t low = 0, block = start; low < n; low += FO_ROWS, block++) {
+        train(run, me, block, rows + low, n - low < FO_ROWS ? n - low : FO_ROWS);
+        if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold(run, run->w, &me->walk.scale);
+    }
+    if (run->mode == FO_SERIAL) {
         /* At the end of an epoch too: looking at the model there must not change its bits. */
-        if (me->walk.scale < SMALL || (block + 1) % blocks == 0) fold(run, run->w, &me->walk.scale);
-    }
-    if (run->mode == FO_SHARED) {
+        if ((batch + 1) % fo_hogwild_batches(run->samples.rows) == 0)
+            fold(run, run->w, &me->walk.scale);
+    } else if (run->mode == FO_SHARED || me->since >= run->merge_rows || me->walk.scale < SMALL) {
         merge(run, me);
-        observe(run, me, to);
-    } else if (run->mode == FO_COPIES && (me->since >= run->merge_rows || me->walk.scale < SMALL)) {
-        merge(run, me);
-        observe(run, me, to);
+    } else {
+        return 1;
     }
+    observe(run, me, first_block(run, batch + 1));
     return 1;
 }
 
@@ -198,13 +224,12 @@ static void body(void *ctx, int k, int n) {
     fo_restore_subnormals(mode);
 }
 
-/* The last block up to which the scale of a shared model, 1 at `start`, stays above SMALL. */
-static ptrdiff_t until_small(const fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop) {
-    const double from = total_step(run, row_of(run, start));
-    ptrdiff_t low = start + 1, high = stop;
+/* The last batch up to which the scale of a shared model, 1 at `start`, stays above SMALL. */
+static ptrdiff_t until_small(const fo_hogwild *run, ptrdiff_t stop) {
+    ptrdiff_t low = run->start + 1, high = stop;
     while (low < high) {
         const ptrdiff_t middle = high - (high - low) / 2;
-        if (exp(run->l2 * (from - total_step(run, row_of(run, middle)))) >= SMALL)
+        if (shrunk(run, first_block(run, middle)) >= SMALL)
             low = middle;
         else
             high = middle - 1;
@@ -214,16 +239,16 @@ static ptrdiff_t until_small(const fo_hogwild *run, ptrdiff_t start, ptrdiff_t s
 
 void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads) {
     while (start < stop && !run->diverged) {
-        run->start = start,
-        run->stop = run->mode == FO_SHARED ? until_small(run, start, stop) : stop;
+        run->start = start;
+        run->stop = run->mode == FO_SHARED ? until_small(run, stop) : stop;
         atomic_store(&run->next, start);
         fo_parallel(body, run, threads < run->workers ? threads : run->workers);
+        start = run->stop;
         if (run->mode == FO_SHARED) {
-            double scale = shrunk(run, run->stop);
+            double scale = shrunk(run, first_block(run, start));
             fold(run, run->w, &scale);
             for (int k = 0; k < run->workers; k++) run->worker[k].walk.scale = 1;
         }
-        start = run->stop;
     }
 }
 

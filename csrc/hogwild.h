@@ -5,7 +5,7 @@
 #include "fastopt.h"
 
 enum { FO_HINGE, FO_LOGISTIC, FO_SQUARED, FO_LOSSES };
-enum { FO_ROWS = 64 }; /* rows in a block: what is handed out and permuted */
+enum { FO_ROWS = 64, FO_BLOCKS = 8 }; /* rows in a block, blocks in a batch: see hogwild.c */
 
 /* Rows in CSR form with their targets. Where codes is set, the target is +1 for the rows whose
    code is `positive` and -1 for the others. */
@@ -32,8 +32,9 @@ typedef struct {
     int diverged;
 } fo_walk;
 
-/* kernels.c: SGD over the rows [low, high), one after the other. */
-typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low, ptrdiff_t high);
+/* kernels.c: SGD over n rows, one after the other. */
+typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, const ptrdiff_t *rows,
+                      ptrdiff_t n);
 /* out[k] = x_i . w + intercept of row i = low + k. */
 typedef void fo_margins(const fo_samples *s, const void *w, double intercept, ptrdiff_t low,
                         ptrdiff_t high, double *out);
@@ -62,6 +63,8 @@ struct fo_sparse_kernels {
 };
 
 enum { FO_SERIAL, FO_COPIES, FO_SHARED };
+/* Of the rows: the data's; random blocks; random blocks whose rows take turns. */
+enum { FO_SEQUENTIAL, FO_SHUFFLED, FO_TURNS };
 enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY };
 
 /* One worker: written by one thread at a time, read by nobody else. */
@@ -76,7 +79,7 @@ typedef struct {
 
 typedef struct {
     fo_samples samples;
-    int loss, mode, schedule, shuffle, workers;
+    int loss, mode, schedule, order, workers;
     double l2, step, decay;
     uint64_t seed;
     ptrdiff_t merge_rows;
@@ -89,15 +92,15 @@ typedef struct {
     ptrdiff_t observed; /* block of the last snapshot */
     fo_flag observing;  /* a worker is at the average */
     fo_worker *worker;
-    ptrdiff_t start, stop; /* blocks of this slice, counted from the first epoch on */
+    ptrdiff_t start, stop; /* batches of this slice, counted from the first epoch on */
     _Atomic int diverged;
     char padding[128];
-    _Atomic ptrdiff_t next; /* the next block to hand out */
+    _Atomic ptrdiff_t next; /* the next batch to hand out */
     char more_padding[128];
 } fo_hogwild;
 
-ptrdiff_t fo_hogwild_blocks(ptrdiff_t rows); /* blocks in an epoch */
-/* Trains on the blocks [start, stop); the model is in w only after fo_hogwild_settle. */
+ptrdiff_t fo_hogwild_batches(ptrdiff_t rows); /* batches in an epoch */
+/* Trains on the batches [start, stop); the model is in w only after fo_hogwild_settle. */
 void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads);
 void fo_hogwild_settle(fo_hogwild *run);
 double fo_hogwild_step(const fo_hogwild *run, double row); /* learning rate at a row */

@@ -36,7 +36,7 @@ cdef extern from "hogwild.h" nogil:
         int loss
         int mode
         int schedule
-        int shuffle
+        int order
         int workers
         double l2
         double step
@@ -52,7 +52,7 @@ cdef extern from "hogwild.h" nogil:
         double snapshots
         fo_worker *worker
         int diverged
-    Py_ssize_t fo_hogwild_blocks(Py_ssize_t rows)
+    Py_ssize_t fo_hogwild_batches(Py_ssize_t rows)
     void fo_hogwild_slice(fo_hogwild *run, Py_ssize_t start, Py_ssize_t stop, int threads)
     void fo_hogwild_settle(fo_hogwild *run)
     int fo_samples_check(const fo_samples *s, Py_ssize_t length, double *partials,
@@ -65,6 +65,7 @@ cdef extern from "hogwild.h" nogil:
     double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
 LOSSES = ("hinge", "logistic", "squared")
+ORDERS = ("sequential", "blocks", "turns")
 MODES = ("serial", "copies", "shared")
 SCHEDULES = ("inverse_time", "constant", "epoch_decay")
 
@@ -220,10 +221,10 @@ cdef class Hogwild:
     cdef fo_hogwild run
     cdef Samples samples
     cdef Buffers held, held_targets
-    cdef readonly Py_ssize_t blocks
+    cdef readonly Py_ssize_t batches
 
     def __cinit__(self, Samples samples, str loss, str mode, str schedule,
-                  bint shuffle, int workers, double gain, double l2, double step, double decay,
+                  str order, int workers, double gain, double l2, double step, double decay,
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
                   double h_intercept, average, copies):
         cdef Py_ssize_t k
@@ -235,7 +236,7 @@ cdef class Hogwild:
         self.run.samples, self.held_targets = samples.s, samples.held_targets
         self.run.loss, self.run.mode = LOSSES.index(loss), MODES.index(mode)
         self.run.schedule = SCHEDULES.index(schedule)
-        self.run.shuffle = shuffle
+        self.run.order = ORDERS.index(order)
         self.run.l2, self.run.step, self.run.decay = l2, step, decay
         self.run.seed, self.run.merge_rows, self.run.workers = seed, merge_rows, workers
         self.run.intercept = self.run.average_intercept = intercept
@@ -267,13 +268,13 @@ cdef class Hogwild:
                 self.run.worker[k].base = room + (2 * k + 1) * stride
                 memcpy(self.run.worker[k].v, self.run.w, samples.columns * size)
                 memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
-        self.blocks = fo_hogwild_blocks(samples.rows)
+        self.batches = fo_hogwild_batches(samples.rows)
 
     def __dealloc__(self):
         free(self.run.worker)
 
     def slice(self, Py_ssize_t start, Py_ssize_t stop, int threads):
-        """Train on the blocks [start, stop), counted from the first epoch on."""
+        """Train on the batches [start, stop), counted from the first epoch on."""
         with nogil:
             fo_hogwild_slice(&self.run, start, stop, threads)
 

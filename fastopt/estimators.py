@@ -60,9 +60,10 @@ class SGDClassifier(ClassifierMixin, BaseEstimator):
         Epochs at most.
     tol : float or None, default 1e-3
         Stop when the exact objective, worked out after each epoch, was not below its best by
-        `tol` for `n_iter_no_change` epochs in a row. None: train for `max_iter` epochs.
+        `tol` for `n_iter_no_change` epochs in a row, and take the epoch with the lowest. None:
+        train for `max_iter` epochs and take the last.
     shuffle : bool, default True
-        Permute blocks of 64 rows in each epoch.
+        Permute blocks of 64 rows in each epoch; if y is sorted, the rows of 8 blocks take turns.
     verbose : int, default 0
         Above 0, print the state at most every 50 ms.
     n_jobs : int or None, default None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.rows import Rows, Settings, column, objective_of, targets
+from fastopt.rows import Rows, Settings, Targets, column, objective_of, targets
 
 
 def objective(
@@ -25,7 +25,7 @@ def objective(
     The bits do not depend on `threads`. Parameters are those of `hogwild`.
     """
     rows = Rows(X, evaluation(loss, l2, threads), sample_weight)
-    rows.targets(targets(y, rows.n, rows.dtype, loss))(rows.samples, None)
+    Targets(rows, y=targets(y, rows.n, rows.dtype, loss)).give(rows.samples)
     w = column("w", w, rows.samples.columns, rows.dtype, "column")
     return objective_of(
         rows.samples, w, float(intercept), loss, rows.settings.l2, rows.settings.threads

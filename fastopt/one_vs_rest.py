@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.checks import check_callable, count
-from fastopt.rows import Rows, Settings
+from fastopt.rows import Rows, Settings, Targets
 from fastopt.runner import Callback, HogwildResult, solve
 
 
@@ -98,7 +98,7 @@ def one_vs_rest(
                 k,
                 solve(
                     rows,
-                    rows.codes(code, positive),
+                    Targets(rows, codes=code, positive=positive),
                     np.zeros(W.shape[1], rows.dtype),
                     0.0,
                     callback=callback,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,6 @@ LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing wi
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
 CURVATURE_ROWS = 2048  # rows that show how often columns occur
 PROBE_ROWS = 1024  # at least so many rows try step sizes, and as many judge them
-
-# Gives samples of the rows (all of them for None) their targets and weights.
-SetTarget = Callable[[_core.Samples, "np.ndarray | None"], None]
 
 
 def column(name: str, values: Any, size: int, dtype: np.dtype, per: str = "row") -> np.ndarray:
@@ -146,27 +142,6 @@ class Rows:
         self._curvature: tuple[np.ndarray, float] | None = None
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
 
-    def targets(self, y: np.ndarray) -> SetTarget:
-        """Return the function that gives samples their targets y."""
-
-        def set_target(samples: _core.Samples, which: np.ndarray | None) -> None:
-            samples.target(y if which is None else y[which], None, 0, self._weights_of(which))
-
-        return set_target
-
-    def codes(self, codes: np.ndarray, positive: int) -> SetTarget:
-        """Return the function that gives samples +1 where the code is `positive`, else -1."""
-
-        def set_target(samples: _core.Samples, which: np.ndarray | None) -> None:
-            samples.target(
-                None, codes if which is None else codes[which], positive, self._weights_of(which)
-            )
-
-        return set_target
-
-    def _weights_of(self, which: np.ndarray | None) -> np.ndarray | None:
-        return self.weights if which is None or self.weights is None else self.weights[which]
-
     def curvature(self) -> tuple[np.ndarray, float]:
         """Return a bound on the loss's curvature per column, and of the intercept.
 
@@ -204,6 +179,34 @@ class Rows:
                 )
                 self._probe.append((small, which))
         return self._probe
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be learned of some rows: numbers y, or +1 where a code is `positive`, else -1."""
+
+    rows: Rows
+    y: np.ndarray | None = None
+    codes: np.ndarray | None = None
+    positive: int = 0
+
+    def give(self, samples: _core.Samples, which: np.ndarray | None = None) -> None:
+        """Give samples of the rows, by default all of them, their targets and weights."""
+        given = [self.y, self.codes, self.rows.weights]
+        y, codes, weights = (a if a is None or which is None else a[which] for a in given)
+        samples.target(y, codes, self.positive, weights)
+
+    def order(self) -> str:
+        """Return the order of rows: "turns" if neighbours have the same label more than by chance.
+
+        64 rows of one class after the other would teach the model that class and no other.
+        """
+        if not self.rows.settings.shuffle:
+            return "sequential"
+        high = self.codes == self.positive if self.y is None else self.y > np.mean(self.y)
+        share = float(high.mean())
+        changes = np.count_nonzero(high[1:] != high[:-1])
+        return "turns" if changes < 0.5 * 2 * share * (1 - share) * (len(high) - 1) else "blocks"
 
 
 def choose_mode(samples: _core.Samples, mode: str, threads: int) -> tuple[str, int, str]:

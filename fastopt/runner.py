@@ -13,7 +13,7 @@ import numpy as np
 
 from fastopt import _core
 from fastopt.checks import check_callable, number
-from fastopt.rows import LARGEST_DECAY, Rows, SetTarget, Settings, column, objective_of, targets
+from fastopt.rows import LARGEST_DECAY, Rows, Settings, Targets, column, objective_of, targets
 
 CALLBACK_EVERY = 0.05  # seconds, at least
 SLICE = 0.025  # seconds of native work between two looks at Ctrl-C and the callback
@@ -34,6 +34,8 @@ class HogwildResult:
     mode : {"serial", "copies", "shared"}
     reason : str
         Why that mode and that many threads.
+    order : {"blocks", "turns", "sequential"}
+        Of the rows; see the notes of `hogwild`.
     threads : int
         Threads really used.
     step : float
@@ -52,6 +54,7 @@ class HogwildResult:
     message: str = ""
     mode: str = ""
     reason: str = ""
+    order: str = ""
     threads: int = 1
     step: float = 0.0
     epochs: int = 0
@@ -104,7 +107,9 @@ Callback = Callable[[Progress], Any]
 class Run:
     """One binary problem: the model, its workers, and their slices."""
 
-    def __init__(self, rows: Rows, step: float, w: np.ndarray, intercept: float) -> None:
+    def __init__(
+        self, rows: Rows, order: str, step: float, w: np.ndarray, intercept: float
+    ) -> None:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
         self.rows, self.threads, self.w = rows, threads, w
         self.average = w.copy() if settings.average else None
@@ -124,7 +129,7 @@ class Run:
             settings.loss,
             rows.mode,
             settings.schedule,
-            settings.shuffle,
+            order,
             threads,
             rows.gain,
             settings.l2,
@@ -139,7 +144,7 @@ class Run:
             self.average,
             copies,
         )
-        self.blocks_done = 0
+        self.batches_done = 0
 
     def model(self) -> tuple[np.ndarray, float]:
         """Bring together what the workers have learned."""
@@ -148,15 +153,15 @@ class Run:
             return self.average, average
         return self.w, intercept
 
-    def advance(self, blocks: int, end: int) -> int:
-        """Train on the next blocks, at most to the block `end`; return how many."""
-        blocks = max(1, min(blocks, end - self.blocks_done))
-        self.native.slice(self.blocks_done, self.blocks_done + blocks, self.threads)
-        self.blocks_done += blocks
-        return blocks
+    def advance(self, batches: int, end: int) -> int:
+        """Train on the next batches, at most to the batch `end`; return how many."""
+        batches = max(1, min(batches, end - self.batches_done))
+        self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
+        self.batches_done += batches
+        return batches
 
 
-def auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: float) -> float:
+def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) -> float:
     """Return the step size that one pass over a sample of the rows likes best.
 
     The first guess is one over the mean squared norm of the rows; factors of 4 from there are
@@ -164,8 +169,8 @@ def auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: flo
     """
     settings = rows.settings
     (fit, fit_rows), (test, test_rows) = rows.probe()
-    set_target(fit, fit_rows)
-    set_target(test, test_rows)
+    target.give(fit, fit_rows)
+    target.give(test, test_rows)
     most = LARGEST_DECAY / settings.l2 if settings.l2 else math.inf
 
     def tried(step: float) -> float:
@@ -175,7 +180,7 @@ def auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: flo
             settings.loss,
             "serial",
             settings.schedule,
-            True,
+            "blocks",
             1,
             rows.gain,
             settings.l2,
@@ -190,9 +195,9 @@ def auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: flo
             average,
             None,
         )
-        run.slice(0, run.blocks, 1)
-        intercept = run.settle()[run.averaged]
-        seen = average if run.averaged else w
+        run.slice(0, run.batches, 1)
+        intercept = run.settle()[run.averaged and settings.average]
+        seen = average if run.averaged and settings.average else w
         value = objective_of(test, seen, intercept, settings.loss, settings.l2, 1)
         return math.inf if run.diverged or not math.isfinite(value) else value
 
@@ -212,7 +217,7 @@ def auto_step(rows: Rows, set_target: SetTarget, w0: np.ndarray, intercept0: flo
 
 def solve(
     rows: Rows,
-    set_target: SetTarget,
+    target: Targets,
     w0: np.ndarray,
     intercept0: float,
     *,
@@ -222,25 +227,37 @@ def solve(
     problem: int = 0,
     problems: int = 1,
 ) -> HogwildResult:
-    """Train one binary problem; `on_epoch(epoch, objective)` returning True stops it."""
+    """Train one binary problem.
+
+    If `on_epoch(epoch, objective)` is given, True from it stops the training, and the model is that
+    of the epoch with the lowest objective.
+    """
     settings, track = rows.settings, track or on_epoch is not None
-    set_target(rows.samples, None)
+    target.give(rows.samples)
     start = time.perf_counter()
-    step = settings.step or auto_step(rows, set_target, w0, intercept0)
-    run = Run(rows, step, w0, intercept0)
+    step = settings.step or auto_step(rows, target, w0, intercept0)
+    order = target.order()
+    run = Run(rows, order, step, w0, intercept0)
     result = HogwildResult(
-        w0, intercept0, mode=rows.mode, reason=rows.reason, step=step, threads=rows.threads
+        w0,
+        intercept0,
+        mode=rows.mode,
+        reason=rows.reason,
+        order=order,
+        step=step,
+        threads=rows.threads,
     )
+    best = (math.inf, w0, intercept0)  # of the epochs that on_epoch judges
     aside = 0.0  # seconds of objectives and callbacks
     called = start
-    blocks = max(1, int(SLICE * 1e8 * run.native.blocks / max(rows.samples.nonzeros, rows.n)))
+    batches = max(1, int(SLICE * 1e8 * run.native.batches / max(rows.samples.nonzeros, rows.n)))
     total = settings.epochs * rows.n
 
     def progress() -> Progress:
         done, nnz = run.native.done()
         seconds = time.perf_counter() - start - aside
         return Progress(
-            run.blocks_done // run.native.blocks,
+            run.batches_done // run.native.batches,
             settings.epochs,
             done,
             total,
@@ -254,6 +271,8 @@ def solve(
     def finish(status: str, message: str) -> HogwildResult:
         result.status, result.message = status, message
         result.w, result.intercept = run.model()
+        if status == "finished" and best[0] < math.inf:
+            result.w, result.intercept = best[1:]
         result.rows, result.nnz = run.native.done()
         result.epochs = result.rows // rows.n
         result.seconds = time.perf_counter() - start - aside
@@ -269,28 +288,30 @@ def solve(
             warnings.warn(f"hogwild diverged: {result.message}", RuntimeWarning, stacklevel=4)
         return result
 
-    per_epoch = run.native.blocks
+    per_epoch = run.native.batches
     try:
-        while run.blocks_done < settings.epochs * per_epoch:
-            epoch = run.blocks_done // per_epoch
+        while run.batches_done < settings.epochs * per_epoch:
+            epoch = run.batches_done // per_epoch
             before = time.perf_counter()
-            done = run.advance(blocks, (epoch + 1 if track else settings.epochs) * per_epoch)
+            done = run.advance(batches, (epoch + 1 if track else settings.epochs) * per_epoch)
             now = time.perf_counter()
-            blocks = max(1, int(done * min(4.0, SLICE / max(now - before, 1e-9))))
+            batches = max(1, int(done * min(4.0, SLICE / max(now - before, 1e-9))))
             if run.native.diverged:
                 return finish("diverged", "")
             # A slice may hold many small epochs: theirs are shares of its time.
-            for k in range(epoch + 1, run.blocks_done // per_epoch + 1):
-                after = (run.blocks_done - k * per_epoch) / done * (now - before)
+            for k in range(epoch + 1, run.batches_done // per_epoch + 1):
+                after = (run.batches_done - k * per_epoch) / done * (now - before)
                 result.history.append(
                     {"epoch": k, "seconds": now - start - aside - after, "rows": k * rows.n}
                 )
-            if track and run.blocks_done % per_epoch == 0:
+            if track and run.batches_done % per_epoch == 0:
                 w, intercept = run.model()
                 value = objective_of(
                     rows.samples, w, intercept, settings.loss, settings.l2, rows.threads
                 )
                 result.history[-1]["objective"] = value
+                if on_epoch is not None and value < best[0]:
+                    best = value, w.copy(), intercept
                 if on_epoch is not None and on_epoch(epoch + 1, value):
                     aside += time.perf_counter() - now
                     return finish("finished", "the objective no longer improves")
@@ -393,9 +414,10 @@ def hogwild(
 
     Notes
     -----
-    Rows are taken in blocks of 64 that are permuted in each epoch; the order within a block is
-    the data's, which is three times quicker than a fully random one. The intercept is trained as
-    the weight of a column whose constant value is the root mean square of the non-zeros.
+    Blocks of 64 rows are permuted in each epoch; the order within a block is the data's, which is
+    three times quicker than a fully random one. Where neighbours have the same label more often
+    than by chance, as in a sorted file, the rows of 8 blocks take turns. The intercept is trained
+    as the weight of a column whose constant value is the root mean square of the non-zeros.
 
     References
     ----------
@@ -428,11 +450,11 @@ def hogwild(
     )
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)
-    target = targets(y, rows.n, rows.dtype, loss)
+    target = Targets(rows, y=targets(y, rows.n, rows.dtype, loss))
     start = start_of(w0, rows)
     return solve(
         rows,
-        rows.targets(target),
+        target,
         start,
         number("intercept0", intercept0, -math.inf),
         callback=callback,
