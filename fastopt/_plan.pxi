@@ -307,7 +307,10 @@ cdef class Plan:
                 view = &self.fresh[k]
                 try:
                     PyObject_GetBuffer(grads[k], view, PyBUF_STRIDES | PyBUF_FORMAT)
-                except (TypeError, BufferError, ValueError) as error:
+                except TypeError:
+                    raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
+                                    f"{type(grads[k]).__name__}: use numpy.asarray") from None
+                except (BufferError, ValueError) as error:
                     raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
                 got = k + 1
                 self.check_gradient(k, view, grads[k], clash)
@@ -332,6 +335,9 @@ cdef class Plan:
             found = "none" if view.format == NULL else repr(view.format.decode())
             raise TypeError(f"gradient of {self.names[k]!r} must be a native {wanted} array like "
                             f"its parameter, got format {found}")
+        if hasattr(grad, "mask"):
+            raise TypeError(f"gradient of {self.names[k]!r} is a masked array, whose mask a step "
+                            "would not respect: pass its .data")
         if self.segments[k].n == 0:
             return 0
         extent(view, &low, &high)
@@ -345,7 +351,7 @@ cdef class Plan:
             clash(k, grad)
         return 0
 
-    def set_groups(self, list groups, scalars, bint decoupled):
+    def set_groups(self, tuple groups, scalars, bint decoupled):
         """Set the numbers of every group for the next step; return the first group's lr.
 
         `scalars(h, t)` gives the rule's from the group's hyper-parameters h.
@@ -369,10 +375,13 @@ cdef class Plan:
         cdef int j
         cdef double value
         cdef double *out = &self.scalars[group * FO_MAX_SCALARS]
-        cdef double most = FLT_MAX if self.in_f32[group] else 1e308
+        cdef double most
+        if not 0 <= group < self.n_groups:
+            raise IndexError(group)
+        most = FLT_MAX if self.in_f32[group] else 1e308
         if not (-most <= scale <= most and -most <= l2 <= most and -most <= decay <= most):
-            raise ValueError("a step's factor is no number, or too large for the parameters' "
-                             f"dtype: scale={scale}, l2={l2}, decay={decay}")
+            raise ValueError("weight_decay, or lr * weight_decay, is no number or too large for "
+                             f"the parameters' dtype in this step: {l2 if l2 else decay}")
         for j in range(self.n_scalars):
             name = self.scalar_names[j]
             value = scalars[name]

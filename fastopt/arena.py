@@ -45,7 +45,12 @@ class Arena(Mapping[str, np.ndarray]):
             raise ValueError(f"Arena: dtype must be 'float32' or 'float64', got {dtype!r}")
         wanted: dict[str, tuple[int, ...]] = {}
         for name, shape in shapes.items():
-            shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+            try:
+                shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+            except TypeError:
+                raise TypeError(
+                    f"Arena: the shape of {name!r} must be an integer or a tuple, got {shape!r}"
+                ) from None
             if not isinstance(name, str):
                 raise TypeError(f"Arena: names must be strings, got {name!r}")
             if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
@@ -55,9 +60,12 @@ class Arena(Mapping[str, np.ndarray]):
         raw = np.zeros(size * kind.itemsize + 64, np.uint8)
         start = -raw.__array_interface__["data"][0] % 64
         self.flat = raw[start : start + size * kind.itemsize].view(kind)
+        self._name(wanted)
+
+    def _name(self, shapes: dict[str, tuple[int, ...]]) -> None:
         self._views: dict[str, np.ndarray] = {}
         at = 0
-        for name, shape in wanted.items():
+        for name, shape in shapes.items():
             end = at + math.prod(shape)
             self._views[name] = self.flat[at:end].reshape(shape)
             at = end
@@ -67,8 +75,9 @@ class Arena(Mapping[str, np.ndarray]):
         return {"shapes": {name: view.shape for name, view in self.items()}, "flat": self.flat}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["shapes"], state["flat"].dtype)  # type: ignore[misc]
-        self.flat[...] = state["flat"]
+        # The very array: a copy made together with this one, of an optimizer say, has it too.
+        self.flat = state["flat"]
+        self._name(state["shapes"])
 
     def like(self) -> Arena:
         """Return a new arena of zeros with the same names, shapes and dtype."""

@@ -45,11 +45,11 @@ class Optimizer:
         Threads for large steps; by default what `fastopt.get_num_threads()` says.
     clip_norm : float, optional
         Gradients are multiplied by `min(1, clip_norm / norm)`, `norm` being the 2-norm of all of
-        them together.
+        them together; NaN in one of them thus reaches every parameter.
 
     Attributes
     ----------
-    param_groups : list of Group
+    param_groups : tuple of Group
         Read at every step: `opt.param_groups[0]["lr"] = 0.01` takes effect at the next one.
     state : mapping
         name -> state name -> array, such as `opt.state["W"]["exp_avg"]`.
@@ -88,10 +88,8 @@ class Optimizer:
             )
         self.threads = threads
         self.clip_norm = clip_norm
-        self.param_groups = self._groups(params, values)
-        self._arrays = {
-            name: array for group in self.param_groups for name, array in group["params"].items()
-        }
+        self._groups = self._make_groups(params, values)
+        self._name_arrays()
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
         self._state = {
@@ -103,6 +101,14 @@ class Optimizer:
             for name, array in group["params"].items()
         }
         self._prepare(0)
+
+    def _name_arrays(self) -> None:
+        self._arrays = {name: a for group in self._groups for name, a in group["params"].items()}
+
+    @property
+    def param_groups(self) -> tuple[Group, ...]:
+        """The parameter groups, read at every step."""
+        return self._groups
 
     @property
     def t(self) -> int:
@@ -133,9 +139,11 @@ class Optimizer:
     def clip_norm(self, value: float | None) -> None:
         self._clip_norm = None if value is None else check(type(self).__name__, "clip_norm", value)
 
-    def _groups(self, params: Any, values: dict[str, Any]) -> list[Group]:
+    def _make_groups(self, params: Any, values: dict[str, Any]) -> tuple[Group, ...]:
         owner = type(self).__name__
         given = [{"params": params}]
+        if isinstance(params, Mapping) and "params" in params and {*params} & {*values}:
+            raise TypeError(f"{owner}: params is one group: put it in a list")
         if isinstance(params, Sequence) and params and all(isinstance(p, Mapping) for p in params):
             given = list(params)
         groups: list[Group] = []
@@ -156,7 +164,7 @@ class Optimizer:
                     raise ValueError(f"{owner}: parameter {name!r} is in two groups")
             taken.update(named)
             groups.append(Group(owner, named, {**values, **own}))
-        return groups
+        return tuple(groups)
 
     def _prepare(self, t: int) -> None:
         """Resolve all pointers once."""
@@ -229,7 +237,7 @@ class Optimizer:
                     f"{type(self).__name__}.step: grads is missing: pass one gradient "
                     "per parameter, or bind(grads) once"
                 )
-            lr = plan.set_groups(self.param_groups, self.scalars, self.decoupled)
+            lr = plan.set_groups(self._groups, self.scalars, self.decoupled)
             threads = resolve(self._threads)
             norm, coef = nan, 1.0
             if self._clip_norm is not None:
@@ -263,8 +271,12 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}.zero_grad: no gradients are bound; bind(grads) first"
             )
-        for k, array in enumerate(self._bound_arrays):
-            self._array(k, array)[...] = 0
+        arrays = [self._array(k, array) for k, array in enumerate(self._bound_arrays)]
+        for name, array in zip(self._order, arrays, strict=True):
+            if not array.flags.writeable:
+                raise ValueError(f"zero_grad: gradient of {name!r} is read-only")
+        for array in arrays:
+            array[...] = 0
 
     def _ordered(self, grads: Any, flip: bool = True) -> list[Any]:
         """Return one gradient per parameter, in the parameters' order."""
@@ -317,6 +329,11 @@ class Optimizer:
                         f"{', '.join(group['params'])}"
                     )
                 inner = dict(zip(group["params"], inner, strict=True))
+            for name in inner:
+                if name not in group["params"]:
+                    raise ValueError(
+                        f"grads has {name!r} in the group of {', '.join(group['params'])}"
+                    )
             merged.update(inner)
         return merged
 
@@ -341,7 +358,10 @@ class Optimizer:
     # State.
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that training needs to go on: t, groups by name, states."""
+        """Return a copy of t, the groups by name, and the states.
+
+        Parameters, `clip_norm` and `threads` are not in it: they are the caller's.
+        """
         return checkpoint.state_dict(self, copy=True)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -366,12 +386,13 @@ class Optimizer:
         checkpoint.load(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = {"_plan", "_own", "_bound", "_bound_arrays"}
+        hidden = {"_plan", "_own", "_bound", "_bound_arrays", "_arrays"}
         return {k: v for k, v in self.__dict__.items() if k not in hidden} | {"t": self.t}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         t = state.pop("t")
         self.__dict__.update(state)
+        self._name_arrays()
         self._prepare(t)
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 
@@ -17,9 +18,12 @@ def number(
     name: str, value: Any, least: float, most: float = math.inf, *, open_below: bool = False
 ) -> float:
     """Return a finite number in [least, most], or (least, most]."""
-    bounds = f"in {'(' if open_below else '['}{least:g}, {most:g}{']' if most < math.inf else ')'}"
+    left = "(" if open_below or math.isinf(least) else "["
+    bounds = f"in {left}{least:g}, {most:g}{']' if most < math.inf else ')'}"
     try:
         number = float(value)
+        if isinstance(value, (bool, str)):
+            raise TypeError
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number {bounds}, got {value!r}") from None
     if not (least <= number <= most) or (open_below and number == least) or math.isinf(number):
@@ -30,8 +34,10 @@ def number(
 def count(name: str, value: Any, least: int) -> int:
     """Return an integer of at least `least`."""
     try:
-        count = value.__index__()
-    except AttributeError:
+        count = operator.index(value)
+        if isinstance(value, bool):
+            raise TypeError
+    except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if count < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
@@ -42,3 +48,10 @@ def check_callable(name: str, value: Any) -> None:
     """Refuse what is neither None nor callable."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be callable or None, got {value!r}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False, NumPy's included."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)

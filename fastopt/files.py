@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -19,25 +20,37 @@ __all__ = ["load_npz", "replacing", "save_npz"]
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once it is complete and on the disk.
 
-    After an error, or if the process dies, `path` is what it was before.
+    After an error, or if the process dies, `path` is what it was before. A device or a pipe is
+    written to as it is.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".")
+    given, path = os.fspath(path), os.path.realpath(path)  # through links, which stay
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        old = None
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        with open(path, "wb") as file:  # a device or a pipe is written to, not replaced
+            yield file
+        return
+    folder = os.path.dirname(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".")
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, given) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp made the file private; give it the rights that a plain open() would have given
+        # mkstemp made the file private; it gets the old file's rights, or those of a new one
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, stat.S_IMODE(old.st_mode) if old else 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

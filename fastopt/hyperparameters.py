@@ -121,24 +121,30 @@ class Group(dict[str, Any]):
             self[name] = value
 
     def __setitem__(self, name: str, value: Any) -> None:
+        value = self._checked(name, value)
+        super().__setitem__(name, value)
+        self.plain[name] = value
+        self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
+
+    def _checked(self, name: str, value: Any) -> Any:
         if name not in self.known:
             raise KeyError(
                 f"{self.owner}: unknown hyper-parameter {name!r}" + nearest(name, self.known)
             )
         if is_scheduled(value):
             self._resolve(name, value, 0)
-        else:
-            value = check(self.owner, name, value)
-        super().__setitem__(name, value)
-        self.plain[name] = value
-        self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
+            return value
+        return check(self.owner, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.owner, self["params"], {name: self[name] for name in self.known})
 
     def update(self, *others: Any, **values: Any) -> None:
-        """Set several hyper-parameters, each checked."""
-        for name, value in dict(*others, **values).items():
+        """Set several hyper-parameters, all of them checked before the first is set."""
+        new = dict(*others, **values)
+        for name, value in new.items():
+            self._checked(name, value)
+        for name, value in new.items():
             self[name] = value
 
     def __ior__(self, other: Any) -> Group:

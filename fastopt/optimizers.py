@@ -73,7 +73,7 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
         **unknown: Any,
     ) -> None:
-        if lr is None:
+        if lr is None and not unknown:
             raise TypeError("SGD: lr is required: pass a learning rate or a schedule")
         super().__init__(
             params,
@@ -95,12 +95,15 @@ class SGD(Optimizer):
         """Return "sgd", which has no state, if no group has momentum."""
         for group in self.param_groups:
             if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-                raise ValueError(
-                    "SGD: nesterov=True needs momentum > 0 and dampening = 0, got "
-                    f"momentum={group['momentum']!r}, "
-                    f"dampening={group['dampening']!r}"
-                )
+                self.refuse_nesterov(group)
         return "momentum" if any(group["momentum"] != 0 for group in self.param_groups) else "sgd"
+
+    def refuse_nesterov(self, h: dict[str, Any]) -> None:
+        """Raise for a combination without a meaning."""
+        raise ValueError(
+            "SGD: nesterov=True needs momentum > 0 and dampening = 0, got "
+            f"momentum={h['momentum']!r}, dampening={h['dampening']!r}"
+        )
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return lr, or the four numbers that make the momentum rule each of its forms."""
@@ -112,6 +115,8 @@ class SGD(Optimizer):
                     f"buffer: build one with momentum={mu!r}"
                 )
             return {"lr": lr}
+        if h["nesterov"] and (mu == 0 or h["dampening"] != 0):
+            self.refuse_nesterov(h)
         c = 1.0 if t == 1 else 1.0 - h["dampening"]
         if h["momentum_form"] == "torch":
             if h["nesterov"]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
 
-Named = dict[str, np.ndarray]
+from fastopt.arena import Arena
+
+Named = Mapping[str, np.ndarray]
 
 
 def named_arrays(params: Any, first_index: int = 0, what: str = "params") -> Named:
@@ -20,12 +22,16 @@ def named_arrays(params: Any, first_index: int = 0, what: str = "params") -> Nam
     TypeError, ValueError
         Naming the parameter, if one is not a writable native float32 or float64 array.
     """
+    if isinstance(params, Arena):
+        return params  # as it is: a copy of the optimizer must find the copied arena's arrays
     if isinstance(params, Mapping):
         named = {}
         for name, array in params.items():
             if not isinstance(name, str):
                 raise TypeError(f"{what}: names must be strings, got {name!r}")
             named[name] = array
+    elif isinstance(params, Iterator | ValuesView):
+        raise TypeError(f"{what} is a {type(params).__name__}: pass list(...) of it")
     elif isinstance(params, Sequence) and not isinstance(params, (str, bytes)):
         named = {str(first_index + k): array for k, array in enumerate(params)}
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt import _core
-from fastopt.checks import count, number, one_of
+from fastopt.checks import count, flag, number, one_of
 from fastopt.threads import resolve
 
 LOSSES, SCHEDULES = _core.LOSSES, _core.SCHEDULES
@@ -100,11 +100,11 @@ class Settings:
             schedule=one_of("schedule", schedule, SCHEDULES),
             decay=number("decay", decay, 0, 1, open_below=True),
             mode=one_of("mode", mode, MODES),
-            fit_intercept=bool(fit_intercept),
-            average=bool(average),
+            fit_intercept=flag("fit_intercept", fit_intercept),
+            average=flag("average", average),
             threads=resolve(None if threads is None else count("threads", threads, 1)),
             seed=count("seed", seed, 0) % (1 << 64),
-            shuffle=bool(shuffle),
+            shuffle=flag("shuffle", shuffle),
         )
 
 
@@ -116,12 +116,16 @@ class Rows:
             if not hasattr(X, name):
                 raise TypeError(
                     "X must be a sparse matrix in CSR form, with data, indices, "
-                    f"indptr and shape; {type(X).__name__} has no {name}"
+                    f"indptr and shape; {type(X).__name__} has no {name}: use "
+                    "scipy.sparse.csr_matrix(X)"
                 )
         if getattr(X, "format", "csr") != "csr":
             raise TypeError(f"X must be in CSR form, got {X.format!r}: use X.tocsr()")
         if len(X.shape) != 2:
             raise ValueError(f"X must have two dimensions, got shape {X.shape}")
+        for name in ("data", "indices", "indptr"):
+            if not isinstance(getattr(X, name), np.ndarray):
+                raise TypeError(f"X.{name} must be a numpy array")
         self.X, self.settings = X, settings
         self.dtype = X.data.dtype
         self.samples = _core.Samples(X.data, X.indices, X.indptr, tuple(X.shape), settings.threads)

@@ -236,6 +236,11 @@ def solve(
     target.give(rows.samples)
     start = time.perf_counter()
     step = settings.step or auto_step(rows, target, w0, intercept0)
+    if not np.finfo(rows.dtype).tiny < step < np.finfo(rows.dtype).max:
+        raise ValueError(
+            f"X has values of a size that no step size in {rows.dtype} fits (their mean square is "
+            f"{rows.mean_square:.3g}): scale the columns of X"
+        )
     order = target.order()
     run = Run(rows, order, step, w0, intercept0)
     result = HogwildResult(

@@ -21,7 +21,7 @@ __all__ = ["constant", "exponential", "inverse_time", "step"]
 
 def _finite(where: str, **values: float) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not math.isfinite(value):
+        if isinstance(value, (bool, str)) or not math.isfinite(value):
             raise ValueError(f"{where}: {name} must be a finite number, got {value!r}")
 
 

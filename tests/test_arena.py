@@ -55,3 +55,17 @@ def test_a_copy_is_one_buffer_too(how):
     np.testing.assert_array_equal(other["W"], 5)
     other.flat[:] = 7
     assert (other["W"] == 7).all() and (other["b"] == 7).all() and (arena["W"] == 5).all()
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("first", ["arena", "optimizer"])
+def test_an_optimizer_copied_with_its_arena_steps_it(how, flat, first):
+    arena = fastopt.Arena({"a": 3, "b": (2, 2)})
+    opt = fastopt.SGD(arena.flat if flat else arena, lr=1.0)
+    if first == "arena":
+        other, stepped = how((arena, opt))
+    else:
+        stepped, other = how((opt, arena))
+    stepped.step(np.ones(7, "f4") if flat else {k: np.ones_like(v) for k, v in arena.items()})
+    assert (other.flat == -1).all() and (other["b"] == -1).all() and not arena.flat.any()

@@ -381,6 +381,14 @@ def test_unscaled_columns():
         assert result.history[-1]["objective"] < 0.6, scale
 
 
+@pytest.mark.parametrize(("dtype", "size"), [("f4", 1e20), ("f8", 1e200)])
+def test_values_that_no_step_fits_are_refused(dtype, size):
+    X, y, _ = make(dtype=dtype)
+    X.data *= X.data.dtype.type(size)
+    with pytest.raises(ValueError, match="scale the columns of X"):
+        fastopt.hogwild(X, y, l2=0.0)
+
+
 def test_one_vs_rest():
     X, _, dense = make(n=3000)
     codes = dense @ np.random.default_rng(5).normal(size=(20, 3))

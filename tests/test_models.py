@@ -251,3 +251,21 @@ def test_settings_are_json(tmp_path):
     with np.load(path, allow_pickle=False) as stored:
         meta = json.loads(str(stored["meta"]))
     assert meta["kind"] == "fastopt linear model" and meta["settings"]["data"] == "näme.svm"
+
+
+def test_links_devices_and_rights_stay(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    with files.replacing(link) as file:
+        file.write(b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with files.replacing(pipe) as file:
+        file.write(b"through")
+    assert os.read(reader, 100) == b"through" and pipe.is_fifo()
+    os.close(reader)
