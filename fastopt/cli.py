@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"fastopt: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("fastopt: interrupted", file=sys.stderr)
+        return 130
     return commands.run(sys.argv[1:] if argv is None else list(argv))
 
 

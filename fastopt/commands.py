@@ -31,6 +31,22 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+def show_version(asked: bool) -> None:
+    """Print the version and end, if asked to."""
+    if asked:
+        print(f"fastopt {fastopt.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[bool, typer.Option(
+        "--version", is_eager=True, callback=show_version, help="Print the version and exit.",
+    )] = False,
+) -> None:  # fmt: skip
+    """Train sparse linear models on all cores, lock-free."""
+
+
 class UserError(Exception):
     """A mistake that one line explains."""
 
@@ -47,13 +63,17 @@ def run(argv: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
         code = command.main(args=argv or ["--help"], prog_name="fastopt", standalone_mode=False)
+        if code == 130:  # typer has taken the Ctrl-C
+            return complain("interrupted", 130)
         return code if isinstance(code, int) else 0
     except UserError as error:
         return complain(str(error), error.code)
     except (KeyboardInterrupt, typer.Abort):
         return complain("interrupted", 130)
-    except MemoryError:
-        return complain("out of memory", 1)
+    except MemoryError as error:
+        return complain(str(error) or "out of memory", 1)
+    except OSError as error:  # of the standard output: others are explained where they occur
+        return complain(f"cannot write: {error.strerror or error}", 1)
     except Exception as error:
         # typer keeps the classes of its own errors, whose names have moved, to itself
         if not hasattr(error, "format_message"):
@@ -114,6 +134,11 @@ def check_out(path: str | None) -> None:
         raise UserError(f"--out: {path} is a folder, not a file", 2)
     if path is not None and not os.path.isdir(os.path.dirname(path) or "."):
         raise UserError(f"--out: no such folder: {os.path.dirname(path)}", 2)
+    if path is not None:
+        target = os.path.realpath(path)
+        plain = not os.path.exists(target) or os.path.isfile(target)
+        if not os.access(os.path.dirname(target) if plain else target, os.W_OK):
+            raise UserError(f"--out: cannot be written here: {path}", 2)
 
 
 File = Annotated[
@@ -220,8 +245,10 @@ def train(
                 models.save(out, found.model)
             say(f"\nModel of the {'last' if len(runs) > 1 else 'only'} row saved to {out}")
     if found.status == "stopped":
-        return complain("interrupted: the last row is a training that was stopped early", 130)
-    return complain("interrupted", 130) if interrupted else 0
+        raise UserError("interrupted: the last row is a training that was stopped early", 130)
+    if interrupted:
+        raise UserError("interrupted", 130)
+    return 0
 
 
 @app.command(
@@ -277,9 +304,12 @@ def predict(
         ]
     if out is None:
         # in pieces: one unbuffered write would not notice that the reader left in the middle of it
-        for start in range(0, len(lines), 4096):
-            sys.stdout.write("".join(f"{line}\n" for line in lines[start : start + 4096]))
-        sys.stdout.flush()
+        try:
+            for start in range(0, len(lines), 4096):
+                sys.stdout.write("".join(f"{line}\n" for line in lines[start : start + 4096]))
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has all it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         with one_line_errors("--out: "), replacing(out) as target:
             target.writelines(f"{line}\n".encode() for line in lines)

@@ -132,7 +132,7 @@ def table(runs: Sequence[Run]) -> Table:
         header_style="bold",
     )  # fmt: skip
     metrics = list(runs[0].metrics)
-    one = next((run for run in runs if run.threads == 1), None)
+    one = next((run for run in runs if run.threads == 1), None) if len(runs) > 1 else None
     fastest = max(runs, key=lambda run: run.nnz_per_second)
     columns = ["threads", "seconds", "examples/s", "non-zeros/s", "objective"]
     columns += ["test accuracy" if name == "accuracy" else name for name in metrics]
@@ -141,7 +141,7 @@ def table(runs: Sequence[Run]) -> Table:
     for run in runs:
         cells = [
             f"{run.threads} of {run.asked}" if run.threads < run.asked else str(run.threads),
-            f"{run.seconds:.2f}",
+            f"{run.seconds:.{2 if run.seconds >= 1 else 3}f}",
             si(run.rows_per_second),
             si(run.nnz_per_second),
             f"{run.objective:.5f}",

@@ -82,6 +82,7 @@ def one_vs_rest(
     if code.min() < 0 or code.max() >= n_classes:
         raise ValueError(f"codes must lie in 0..{n_classes - 1}")
     problems = 1 if n_classes == 2 else n_classes
+    rows.need_memory(problems)
     W = np.zeros((problems, rows.samples.columns), rows.dtype)
     b = np.zeros(problems)
     out = OneVsRestResult(W, b, [])

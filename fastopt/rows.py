@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import _core
+from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
 from fastopt.threads import resolve
 
@@ -145,6 +145,13 @@ class Rows:
         self.gain = self.mean_square if settings.fit_intercept else 0.0
         self._curvature: tuple[np.ndarray, float] | None = None
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
+
+    def need_memory(self, problems: int = 1) -> None:
+        """Raise if the models do not fit: one per problem, and what training one takes."""
+        vectors = problems + 4  # the average, the best epoch, two to try steps
+        vectors += {"serial": 0, "shared": 1, "copies": 1 + 2 * self.threads}[self.mode]
+        size = float(vectors) * self.samples.columns * self.dtype.itemsize
+        memory.need(f"training on {self.samples.columns:,} columns", size)
 
     def curvature(self) -> tuple[np.ndarray, float]:
         """Return a bound on the loss's curvature per column, and of the intercept.

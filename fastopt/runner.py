@@ -455,6 +455,7 @@ def hogwild(
     )
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)
+    rows.need_memory()
     target = Targets(rows, y=targets(y, rows.n, rows.dtype, loss))
     start = start_of(w0, rows)
     return solve(
