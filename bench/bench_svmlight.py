@@ -19,6 +19,7 @@ import time
 import numpy as np
 from sklearn.datasets import load_svmlight_file
 
+from bench.harness import record, show
 from fastopt.data import load_svmlight
 
 DATA = pathlib.Path(os.environ.get("FASTOPT_DATA", "../shared/data"))
@@ -51,7 +52,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--megabytes", type=float, default=60)
-    parser.add_argument("--without-peers", action="store_true", help="leave scikit-learn out")
     options = parser.parse_args()
     readers = {f"fastopt, {n} thread{'s' * (n > 1)}": n for n in (1, 2)}
     with tempfile.TemporaryDirectory() as folder:
@@ -65,27 +65,27 @@ def main():
         for name, digits in (("rcv1-shaped", 6), ("rcv1-shaped, 17 digits", 17)):
             paths.append(pathlib.Path(folder, name))
             write_rcv1_shaped(paths[-1], options.megabytes, digits)
-        print(f"{'file':24}{'MB':>7}  " + "".join(f"{name:>20}" for name in readers), end="")
-        print(f"{'scikit-learn':>20}{'ratio, 1 thread':>18}")
+        table = []
         for path in paths:
             size = path.stat().st_size / 1e6
-            taken = {name: [] for name in readers}
-            peer = []
+            taken = {name: [] for name in [*readers, "scikit-learn"]}
             for _ in range(options.repeats):
                 for name, threads in readers.items():
                     taken[name].append(
                         seconds(lambda p=path, n=threads: load_svmlight(p, threads=n))
                     )
-                if not options.without_peers:
-                    peer.append(seconds(lambda p=path: load_svmlight_file(p, dtype=np.float32)))
-            speeds = [size / statistics.median(times) for times in taken.values()]
-            print(
-                f"{path.name:24}{size:7.1f}  " + "".join(f"{s:15.0f} MB/s" for s in speeds), end=""
+                taken["scikit-learn"].append(
+                    seconds(lambda p=path: load_svmlight_file(p, dtype=np.float32))
+                )
+            speed = {name: size / statistics.median(times) for name, times in taken.items()}
+            one, two = (speed[name] / speed["scikit-learn"] for name in readers)
+            table.append(
+                {"file": path.name, "MB": size}
+                | {f"{name}, MB/s": value for name, value in speed.items()}
+                | {"ratio, 1 thread": one, "ratio, 2 threads": two}
             )
-            if peer:
-                rate = size / statistics.median(peer)
-                print(f"{rate:15.1f} MB/s{speeds[0] / rate:17.1f}x", end="")
-            print()
+    show(table, "Reading svmlight text")
+    record("svmlight", table)
 
 
 if __name__ == "__main__":

@@ -78,31 +78,25 @@ static uint64_t permute(uint64_t i, uint64_t n, uint64_t key) {
     return i;
 }
 
-/* The rows of a batch in the order of training; returns how many. In every epoch blocks are
-   permuted and their borders move, so that every epoch groups other rows. Where rows take turns,
-   the blocks of a batch come from the eighths of the data: a sorted class has its share of each. */
-static ptrdiff_t rows_of_batch(const fo_hogwild *run, ptrdiff_t batch, ptrdiff_t *out) {
+/* The blocks of a batch as rows [low, high), some of them empty. In every epoch blocks are permuted
+   and their borders move, so that every epoch groups other rows. Where rows take turns, the blocks
+   come from the eighths of the data: a sorted class has its share of each batch. */
+static void blocks_of(const fo_hogwild *run, ptrdiff_t batch, ptrdiff_t *low, ptrdiff_t *high) {
     const ptrdiff_t rows = run->samples.rows, blocks = blocks_in_epoch(run);
     const ptrdiff_t batches = fo_hogwild_batches(rows), j = batch % batches;
     const uint64_t key = mix(run->seed + mix((uint64_t)(batch / batches)));
-    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], n = 0;
+    const ptrdiff_t shift = run->order == FO_SEQUENTIAL ? 0 : (ptrdiff_t)(key >> 58);
     for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
         ptrdiff_t block = j * FO_BLOCKS + b;
         if (run->order == FO_TURNS)
-            block = b * batches + (ptrdiff_t)permute((uint64_t)j, (uint64_t)batches, key + 64 * b);
+            block = b * batches +
+                    (ptrdiff_t)permute((uint64_t)j, (uint64_t)batches, key + 64 * (uint64_t)b);
         else if (run->order == FO_SHUFFLED && block < blocks)
             block = (ptrdiff_t)permute((uint64_t)block, (uint64_t)blocks, key);
-        const ptrdiff_t shift = run->order == FO_SEQUENTIAL ? 0 : (ptrdiff_t)(key >> 58);
         low[b] = block * FO_ROWS - shift;
         high[b] = low[b] + FO_ROWS > rows ? rows : low[b] + FO_ROWS;
         if (low[b] < 0) low[b] = 0;
-        if (run->order != FO_TURNS)
-            while (low[b] < high[b]) out[n++] = low[b]++;
     }
-    for (ptrdiff_t k = 0; k < FO_ROWS; k++)
-        for (ptrdiff_t b = 0; b < FO_BLOCKS; b++)
-            if (low[b] < high[b]) out[n++] = low[b]++;
-    return n;
 }
 
 /* ---- workers ---- */
@@ -166,25 +160,25 @@ static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
     return exp(run->l2 * (total_step(run, start) - total_step(run, row_of(run, block))));
 }
 
-/* n rows at the time of a block. */
-static void train(fo_hogwild *run, fo_worker *me, ptrdiff_t block, const ptrdiff_t *rows,
-                  ptrdiff_t n) {
-    const fo_samples *s = &run->samples;
-    /* One step size for the block: with step = (1 - keep) / l2, every row is a plain SGD step
-       w = (1 - step * l2) w - step * derivative * x. */
+/* Sets the step size for a block: with step = (1 - keep) / l2, every row is a plain SGD step
+   w = (1 - step * l2) w - step * derivative * x. */
+static void set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     const double t = row_of(run, block), end = row_of(run, block + 1);
     const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
     me->walk.keep = exp(-run->l2 * step);
     me->walk.step = run->l2 > 0 ? -expm1(-run->l2 * step) / run->l2 : step;
     if (run->mode == FO_SHARED) me->walk.scale = shrunk(run, block);
+}
+
+static void train(const fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high) {
+    const fo_samples *s = &run->samples;
+    if (low >= high) return;
     fo_current()->sparse->train[run->loss][s->dtype][s->index_type](s, &me->walk, model_of(run, me),
-                                                                    rows, n);
-    me->area += me->walk.step * (double)n;
-    me->since += n;
-    me->rows += n;
-    for (ptrdiff_t k = 0; k < n; k++)
-        me->nonzeros += fo_pointer(s, rows[k] + 1) - fo_pointer(s, rows[k]);
-    if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
+                                                                    low, high);
+    me->area += me->walk.step * (double)(high - low);
+    me->since += high - low;
+    me->rows += high - low;
+    me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
 }
 
 static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
@@ -194,12 +188,20 @@ static const double SMALL = 1e-3; /* a scale that small is multiplied into the w
 static int turn(fo_hogwild *run, fo_worker *me) {
     const ptrdiff_t batch = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
     if (batch >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
-    ptrdiff_t rows[FO_BLOCKS * FO_ROWS];
-    const ptrdiff_t n = rows_of_batch(run, batch, rows), start = first_block(run, batch);
-    for (ptrdiff_t low = 0, block = start; low < n; low += FO_ROWS, block++) {
-        train(run, me, block, rows + low, n - low < FO_ROWS ? n - low : FO_ROWS);
+    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS];
+    blocks_of(run, batch, low, high);
+    for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
+        set_time(run, me, first_block(run, batch) + b);
+        if (run->order != FO_TURNS) {
+            train(run, me, low[b], high[b]);
+        } else { /* an eighth of every block's rows */
+            for (ptrdiff_t k = 0; k < FO_ROWS / FO_BLOCKS; k++)
+                for (ptrdiff_t c = 0; c < FO_BLOCKS; c++, low[c - 1]++)
+                    train(run, me, low[c], low[c] < high[c] ? low[c] + 1 : 0);
+        }
         if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold(run, run->w, &me->walk.scale);
     }
+    if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
     if (run->mode == FO_SERIAL) {
         /* At the end of an epoch too: looking at the model there must not change its bits. */
         if ((batch + 1) % fo_hogwild_batches(run->samples.rows) == 0)

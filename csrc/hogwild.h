@@ -32,9 +32,8 @@ typedef struct {
     int diverged;
 } fo_walk;
 
-/* kernels.c: SGD over n rows, one after the other. */
-typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, const ptrdiff_t *rows,
-                      ptrdiff_t n);
+/* kernels.c: SGD over the rows [low, high), one after the other. */
+typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low, ptrdiff_t high);
 /* out[k] = x_i . w + intercept of row i = low + k. */
 typedef void fo_margins(const fo_samples *s, const void *w, double intercept, ptrdiff_t low,
                         ptrdiff_t high, double *out);
