@@ -115,7 +115,8 @@ class Run:
         self.average = w.copy() if settings.average else None
         # A merge walks over all columns: few enough cost little, and more of them learn faster.
         per_row = max(samples.nonzeros / samples.rows, 1)
-        merge_rows = max(512, 4 * samples.columns / per_row)
+        often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
+        merge_rows = max(512, often * samples.columns / per_row)
         merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * threads))))
         copies = h = None
         h_intercept = 0.0
