@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -26,6 +26,14 @@ from fastopt.threads import resolve
 __all__ = ["Optimizer", "StepInfo"]
 
 
+class Common(TypedDict, total=False):
+    """The keywords that every optimizer takes, see `Optimizer`."""
+
+    maximize: bool
+    threads: int | None
+    clip_norm: float | None
+
+
 class Optimizer:
     """What all update rules share; use one of the subclasses.
 
@@ -41,6 +49,8 @@ class Optimizer:
         with "params" (any of the former) and the hyper-parameters that differ in it.
     values : mapping
         The hyper-parameters' defaults by name.
+    maximize : bool
+        Ascend instead of descend.
     threads : int, optional
         Threads for large steps; by default what `fastopt.get_num_threads()` says.
     clip_norm : float, optional
@@ -76,11 +86,13 @@ class Optimizer:
         params: Any,
         values: dict[str, Any],
         *,
+        maximize: bool = False,
         threads: int | None = None,
         clip_norm: float | None = None,
         **unknown: Any,
     ) -> None:
         owner = type(self).__name__
+        values = {**values, "maximize": maximize}
         for name in unknown:
             raise TypeError(
                 f"{owner}: unknown keyword {name!r}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastopt._core import bias_correction
-from fastopt.base import Optimizer
+from fastopt.base import Common, Optimizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -31,9 +34,7 @@ class SGD(Optimizer):
         L2 penalty: the rule sees g + weight_decay * w.
     momentum_form : {"torch", "classic"}
         "torch" keeps lr outside the buffer, "classic" inside.
-    maximize : bool
-        Ascend instead of descend.
-    threads, clip_norm
+    maximize, threads, clip_norm
         See `Optimizer`.
 
     Notes
@@ -68,12 +69,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: Any = 0.0,
         momentum_form: str = "torch",
-        maximize: bool = False,
-        threads: int | None = None,
-        clip_norm: float | None = None,
-        **unknown: Any,
+        **common: Unpack[Common],
     ) -> None:
-        if lr is None and not unknown:
+        if lr is None and common.keys() <= Common.__annotations__.keys():
             raise TypeError("SGD: lr is required: pass a learning rate or a schedule")
         super().__init__(
             params,
@@ -84,11 +82,8 @@ class SGD(Optimizer):
                 "nesterov": nesterov,
                 "weight_decay": weight_decay,
                 "momentum_form": momentum_form,
-                "maximize": maximize,
             },
-            threads=threads,
-            clip_norm=clip_norm,
-            **unknown,
+            **common,
         )
 
     def choose_rule(self) -> str:
@@ -146,9 +141,7 @@ class Adagrad(Optimizer):
         Added outside the root, >= 0.
     eps_root : float
         Added inside the root, >= 0.
-    maximize : bool
-        Ascend instead of descend.
-    threads, clip_norm
+    maximize, threads, clip_norm
         See `Optimizer`.
 
     Notes
@@ -173,10 +166,7 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: Any = 1e-10,
         eps_root: Any = 0.0,
-        maximize: bool = False,
-        threads: int | None = None,
-        clip_norm: float | None = None,
-        **unknown: Any,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params,
@@ -187,11 +177,8 @@ class Adagrad(Optimizer):
                 "initial_accumulator_value": initial_accumulator_value,
                 "eps": eps,
                 "eps_root": eps_root,
-                "maximize": maximize,
             },
-            threads=threads,
-            clip_norm=clip_norm,
-            **unknown,
+            **common,
         )
 
     def initial(self, h: dict[str, Any]) -> float:
@@ -224,9 +211,7 @@ class RMSprop(Optimizer):
         Added inside the root, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
-    maximize : bool
-        Ascend instead of descend.
-    threads, clip_norm
+    maximize, threads, clip_norm
         See `Optimizer`.
 
     Notes
@@ -249,10 +234,7 @@ class RMSprop(Optimizer):
         eps: Any = 1e-8,
         eps_root: Any = 0.0,
         weight_decay: Any = 0.0,
-        maximize: bool = False,
-        threads: int | None = None,
-        clip_norm: float | None = None,
-        **unknown: Any,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params,
@@ -262,11 +244,8 @@ class RMSprop(Optimizer):
                 "eps": eps,
                 "eps_root": eps_root,
                 "weight_decay": weight_decay,
-                "maximize": maximize,
             },
-            threads=threads,
-            clip_norm=clip_norm,
-            **unknown,
+            **common,
         )
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
@@ -292,9 +271,7 @@ class Adam(Optimizer):
         Added inside the root, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w. For decoupled decay use `AdamW`.
-    maximize : bool
-        Ascend instead of descend.
-    threads, clip_norm
+    maximize, threads, clip_norm
         See `Optimizer`.
 
     Notes
@@ -327,10 +304,7 @@ class Adam(Optimizer):
         eps: Any = 1e-8,
         eps_root: Any = 0.0,
         weight_decay: Any = 0.0,
-        maximize: bool = False,
-        threads: int | None = None,
-        clip_norm: float | None = None,
-        **unknown: Any,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params,
@@ -340,11 +314,8 @@ class Adam(Optimizer):
                 "eps": eps,
                 "eps_root": eps_root,
                 "weight_decay": weight_decay,
-                "maximize": maximize,
             },
-            threads=threads,
-            clip_norm=clip_norm,
-            **unknown,
+            **common,
         )
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
@@ -387,20 +358,8 @@ class AdamW(Adam):
         eps: Any = 1e-8,
         eps_root: Any = 0.0,
         weight_decay: Any = 1e-2,
-        maximize: bool = False,
-        threads: int | None = None,
-        clip_norm: float | None = None,
-        **unknown: Any,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
-            params,
-            lr,
-            betas=betas,
-            eps=eps,
-            eps_root=eps_root,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            threads=threads,
-            clip_norm=clip_norm,
-            **unknown,
+            params, lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay, **common
         )
