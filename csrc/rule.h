@@ -31,7 +31,8 @@
 #define ARGUMENT(s) , s
 #define ONE(s) +1
 
-#define SIGN(x) ((T)((x) > 0) - (T)((x) < 0))
+/* 0 at 0, and NaN stays NaN. */
+#define SIGN(x) ((x) != (x) ? (x) : (T)((x) > 0) - (T)((x) < 0))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 

@@ -3,11 +3,12 @@
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
 from fastopt import schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
+from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
-from fastopt.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fastopt.optimizers import SGD, Adadelta, Adagrad, Lion, RMSprop, Rprop
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.threads import get_num_threads, set_num_threads
 
@@ -15,14 +16,21 @@ __version__ = "0.1.0"
 __all__ = [  # without SGDClassifier, which needs scikit-learn
     "CSR",
     "SGD",
+    "AdaBelief",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Arena",
     "DataError",
     "HogwildResult",
+    "Lion",
+    "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "StepInfo",
     "get_isa",
     "get_num_threads",

@@ -362,7 +362,7 @@ cdef class Plan:
         for group in groups:
             h = group.at(self.t) if group.scheduled else group.plain
             lr = h["lr"]
-            decay = h["weight_decay"]
+            decay = h.get("weight_decay", 0.0)
             self.set_group(k, -1 if h["maximize"] else 1, 0 if decoupled else decay,
                            lr * decay if decoupled else 0, scalars(h, next_t))
             if k == 0:

@@ -106,7 +106,9 @@ class Optimizer:
         self.rule = self.choose_rule()
         self._state = {
             name: {
-                self.state_names[letter]: aligned_full(array, self.initial(group.at(0)))
+                self.state_names[letter]: aligned_full(
+                    array, self.initial(group.at(0)).get(letter, 0.0)
+                )
                 for letter in rules()[self.rule][0]
             }
             for group in self.param_groups
@@ -211,9 +213,9 @@ class Optimizer:
         """Return the rule's scalars by name, in double, for step `t` = 1, 2, ..."""
         raise NotImplementedError
 
-    def initial(self, h: dict[str, Any]) -> float:
-        """Return the value that the states start from."""
-        return 0.0
+    def initial(self, h: dict[str, Any]) -> dict[str, float]:
+        """Return what states start from, by letter, where it is not 0."""
+        return {}
 
     # Steps.
 

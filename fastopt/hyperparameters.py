@@ -21,6 +21,11 @@ def _number(test: Callable[[float], bool], words: str) -> tuple[Callable[[Any], 
     return passes, f"a finite number {words}"
 
 
+def _pair_of(value: Any) -> bool:
+    finite = RANGES["lr"][0]
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(finite, value))
+
+
 def _pair(value: Any) -> bool:
     return (
         isinstance(value, (tuple, list))
@@ -34,6 +39,15 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "momentum": _number(lambda x: 0 <= x <= 1, "in [0, 1]"),
     "dampening": _number(lambda x: 0 <= x <= 1, "in [0, 1]"),
     "alpha": _number(lambda x: 0 <= x < 1, "in [0, 1)"),
+    "rho": _number(lambda x: 0 <= x < 1, "in [0, 1)"),
+    "momentum_decay": _number(lambda x: x >= 0, ">= 0"),
+    "etas": (lambda x: _pair_of(x) and 0 < x[0] < 1 < x[1], "two numbers, in (0, 1) and above 1"),
+    "step_sizes": (
+        lambda x: _pair_of(x) and 0 < x[0] <= x[1],
+        "two finite numbers > 0, the lesser first",
+    ),
+    "variant": (lambda x: x in ("iminus", "minus"), "'iminus' or 'minus'"),
+    "amsgrad": (lambda x: isinstance(x, bool), "True or False"),
     "eps": _number(lambda x: x >= 0, ">= 0"),
     "eps_root": _number(lambda x: x >= 0, ">= 0"),
     "lr_decay": _number(lambda x: x >= 0, ">= 0"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastopt._core import bias_correction
 from fastopt.base import Common, Optimizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Lion", "RMSprop", "Rprop"]
 
 
 class SGD(Optimizer):
@@ -181,9 +180,9 @@ class Adagrad(Optimizer):
             **common,
         )
 
-    def initial(self, h: dict[str, Any]) -> float:
+    def initial(self, h: dict[str, Any]) -> dict[str, float]:
         """Return what the sum of squares starts from."""
-        return float(h["initial_accumulator_value"])
+        return {"s": h["initial_accumulator_value"]}
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the decayed rate and the two eps."""
@@ -254,8 +253,111 @@ class RMSprop(Optimizer):
         return {"lr": h["lr"], "rho": rho, "c": 1 - rho, "eps": h["eps"], "eps_root": h["eps_root"]}
 
 
-class Adam(Optimizer):
-    r"""Adam.
+class Adadelta(Optimizer):
+    r"""AdaDelta.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Multiplies the step, >= 0; 1 in the paper.
+    rho : float
+        Decay :math:`\rho` of both averages, in [0, 1).
+    eps : float
+        :math:`\epsilon` > 0: without it no step is ever taken.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`s \leftarrow \rho s + (1 - \rho) g^2,\;
+    x = \sqrt{d + \epsilon} / \sqrt{s + \epsilon}\, g,\;
+    d \leftarrow \rho d + (1 - \rho) x^2,\; w \leftarrow w - \eta x` (Zeiler, 2012). The paper takes
+    rho = 0.95.
+    """
+
+    rule = "adadelta"
+    state_names = {"s": "square_avg", "d": "acc_delta"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1.0,
+        *,
+        rho: Any = 0.9,
+        eps: Any = 1e-6,
+        weight_decay: Any = 0.0,
+        **common: Unpack[Common],
+    ) -> None:
+        values = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, values, **common)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the rate, the averages' weights and eps."""
+        return {"lr": h["lr"], "rho": h["rho"], "c": 1 - h["rho"], "eps": h["eps"]}
+
+
+class Rprop(Optimizer):
+    r"""Resilient backpropagation, for full batches: only the signs of gradients count.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float
+        The first step length of every element, >= 0; later values have no effect.
+    etas : pair of float
+        What the length is multiplied by when the gradient's sign has changed, in (0, 1), and when
+        it has not, > 1.
+    step_sizes : pair of float
+        The least and the largest length that these lead to.
+    variant : {"iminus", "minus"}
+        Whether an element stays where it is in a step in which its sign has changed ("iminus",
+        as torch) or not.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    With p the gradient before, an element's length d is multiplied by one of the etas if neither
+    g nor p is 0, and :math:`w \leftarrow w - \mathrm{sign}(g)\, d`. "minus" is Rprop- (Riedmiller
+    and Braun, 1993, without undoing steps), "iminus" iRprop- (Igel and Huesken, 2003): where the
+    sign has changed, g counts as 0, in the next step too.
+    """
+
+    rule = "rprop"
+    state_names = {"p": "prev", "d": "step_size"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        *,
+        etas: Any = (0.5, 1.2),
+        step_sizes: Any = (1e-6, 50.0),
+        variant: str = "iminus",
+        **common: Unpack[Common],
+    ) -> None:
+        values = {"lr": lr, "etas": etas, "step_sizes": step_sizes, "variant": variant}
+        super().__init__(params, values, **common)
+
+    def initial(self, h: dict[str, Any]) -> dict[str, float]:
+        """Return the first step length."""
+        return {"d": h["lr"]}
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the factors, the limits and the variant."""
+        down, up = h["etas"]
+        least, most = h["step_sizes"]
+        forget = float(h["variant"] == "iminus")
+        return {"up": up, "down": down, "least": least, "most": most, "forget": forget}
+
+
+class Lion(Optimizer):
+    r"""Lion: the sign of a momentum, with decoupled weight decay.
 
     Parameters
     ----------
@@ -264,102 +366,34 @@ class Adam(Optimizer):
     lr : float or schedule
         Learning rate, >= 0.
     betas : pair of float
-        Decay of the averages of gradients and of their squares, each in [0, 1).
-    eps : float
-        Added outside the root, >= 0.
-    eps_root : float
-        Added inside the root, >= 0.
+        Weights of the momentum in the step and in its own average, each in [0, 1).
     weight_decay : float
-        L2 penalty: the rule sees g + weight_decay * w. For decoupled decay use `AdamW`.
+        :math:`\lambda` >= 0.
     maximize, threads, clip_norm
         See `Optimizer`.
 
     Notes
     -----
-    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g,\;
-    v \leftarrow \beta_2 v + (1 - \beta_2) g^2,\;
-    w \leftarrow w - \eta \hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)` with
-    :math:`\hat m = m / (1 - \beta_1^t),\; \hat v = v / (1 - \beta_2^t)`
-    (Kingma and Ba, 2015, Algorithm 1).
-
-    Examples
-    --------
-    >>> import numpy as np, fastopt
-    >>> w = np.zeros(3, np.float32)
-    >>> opt = fastopt.Adam({"w": w}, lr=0.1)
-    >>> info = opt.step({"w": np.array([1, -2, 3], np.float32)})
-    >>> w.round(4)
-    array([-0.1,  0.1, -0.1], dtype=float32)
+    :math:`w \leftarrow w - \eta (\mathrm{sign}(\beta_1 m + (1 - \beta_1) g) + \lambda w),\;
+    m \leftarrow \beta_2 m + (1 - \beta_2) g` (Chen et al., 2023, Algorithm 2); sign(0) = 0.
     """
 
-    rule = "adam"
-    state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-3,
-        *,
-        betas: Any = (0.9, 0.999),
-        eps: Any = 1e-8,
-        eps_root: Any = 0.0,
-        weight_decay: Any = 0.0,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "eps_root": eps_root,
-                "weight_decay": weight_decay,
-            },
-            **common,
-        )
-
-    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the averages' weights, and the bias corrections inside lr and a."""
-        b1, b2 = h["betas"]
-        return {
-            "lr": h["lr"] / bias_correction(b1, t),
-            "b1": b1,
-            "c1": 1 - b1,
-            "b2": b2,
-            "c2": 1 - b2,
-            "a": 1 / bias_correction(b2, t),
-            "eps": h["eps"],
-            "eps_root": h["eps_root"],
-        }
-
-
-class AdamW(Adam):
-    r"""Adam with decoupled weight decay.
-
-    Before each step :math:`w \leftarrow (1 - \eta \lambda) w` (Loshchilov and Hutter, 2019, with
-    torch's scaling of the decay by lr); then as `Adam`, without an L2 term in the gradient.
-
-    Parameters
-    ----------
-    params, lr, betas, eps, eps_root, maximize, threads, clip_norm
-        See `Adam`.
-    weight_decay : float
-        :math:`\lambda` >= 0.
-    """
-
+    rule = "lion"
+    state_names = {"m": "exp_avg"}
     decoupled = True
 
     def __init__(
         self,
         params: Any,
-        lr: Any = 1e-3,
+        lr: Any = 1e-4,
         *,
-        betas: Any = (0.9, 0.999),
-        eps: Any = 1e-8,
-        eps_root: Any = 0.0,
-        weight_decay: Any = 1e-2,
+        betas: Any = (0.9, 0.99),
+        weight_decay: Any = 0.0,
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(
-            params, lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay, **common
-        )
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}, **common)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the rate and the weights of both averages."""
+        b1, b2 = h["betas"]
+        return {"lr": h["lr"], "b1": b1, "c1": 1 - b1, "b2": b2, "c2": 1 - b2}

@@ -104,6 +104,120 @@ def adam(lr, b1, b2, eps, wd=0.0, decoupled=False, inside=0.0):
     return run
 
 
+def adadelta(lr, rho, eps):
+    def run():
+        s = d = 0.0
+        while True:
+            p, g = yield
+            s = rho * s + (1 - rho) * g * g
+            x = math.sqrt(d + eps) / math.sqrt(s + eps) * g
+            d = rho * d + (1 - rho) * x * x
+            yield p - lr * x
+
+    return run
+
+
+def rprop(lr, down, up, least, most, forget):
+    def run():
+        before, d = 0.0, lr
+        while True:
+            p, g = yield
+            if g * before > 0:
+                d = min(d * up, most)
+            elif g * before < 0:
+                d = max(d * down, least)
+                if forget:
+                    g = 0.0
+            before = g
+            yield p - d if g > 0 else p + d if g < 0 else p
+
+    return run
+
+
+def adamax(lr, b1, b2, eps):
+    def run():
+        m = u = t = 0.0
+        while True:
+            p, g = yield
+            t += 1
+            m = b1 * m + (1 - b1) * g
+            u = max(b2 * u, abs(g) + eps)
+            yield p - lr / (1 - b1**t) * m / u
+
+    return run
+
+
+def amsgrad(lr, b1, b2, eps):
+    def run():
+        m = v = most = t = 0.0
+        while True:
+            p, g = yield
+            t += 1
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            most = max(most, v)
+            yield p - lr * m / (1 - b1**t) / (math.sqrt(most / (1 - b2**t)) + eps)
+
+    return run
+
+
+def nadam(lr, b1, b2, eps, psi):
+    def run():
+        m = v = t = 0.0
+        product = 1.0
+        while True:
+            p, g = yield
+            t += 1
+            mu, after = (b1 * (1 - 0.5 * 0.96 ** (i * psi)) for i in (t, t + 1))
+            product *= mu
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            mean = (1 - mu) * g / (1 - product) + after * m / (1 - product * after)
+            yield p - lr * mean / (math.sqrt(v / (1 - b2**t)) + eps)
+
+    return run
+
+
+def radam(lr, b1, b2):
+    def run():
+        m = v = t = 0.0
+        most = 2 / (1 - b2) - 1
+        while True:
+            p, g = yield
+            t += 1
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            rho, mean = most - 2 * t * b2**t / (1 - b2**t), m / (1 - b1**t)
+            if rho > 5:
+                r = ((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)) ** 0.5
+                mean *= r / (math.sqrt(v / (1 - b2**t)))
+            yield p - lr * mean
+
+    return run
+
+
+def adabelief(lr, b1, b2, eps):
+    def run():
+        m = s = t = 0.0
+        while True:
+            p, g = yield
+            t += 1
+            m = b1 * m + (1 - b1) * g
+            s = b2 * s + (1 - b2) * (g - m) ** 2 + eps
+            yield p - lr * m / (1 - b1**t) / (math.sqrt(s / (1 - b2**t)) + eps)
+
+    return run
+
+
+def lion(lr, b1, b2, wd):
+    def run():
+        m = 0.0
+        while True:
+            p, g = yield
+            u = b1 * m + (1 - b1) * g
+            m = b2 * m + (1 - b2) * g
+            yield p - lr * ((u > 0) - (u < 0) + wd * p)
+
+    return run
+
+
 CASES = {
     "SGD": (fastopt.SGD, {"lr": 0.1}, sgd(0.1)),
     "SGD L2": (fastopt.SGD, {"lr": 0.1, "weight_decay": 0.3}, sgd(0.1, 0.3)),
@@ -162,6 +276,27 @@ CASES = {
         {"lr": 0.1, "weight_decay": 0.3},
         adam(0.1, 0.9, 0.999, 1e-8, 0.3, decoupled=True),
     ),
+    "Adadelta": (fastopt.Adadelta, {"lr": 0.7, "eps": 1e-3}, adadelta(0.7, 0.9, 1e-3)),
+    "Rprop, iminus": (fastopt.Rprop, {}, rprop(0.01, 0.5, 1.2, 1e-6, 50, True)),
+    "Rprop, minus": (
+        fastopt.Rprop,
+        {"variant": "minus", "etas": (0.3, 1.5), "step_sizes": (0.005, 0.012)},
+        rprop(0.01, 0.3, 1.5, 0.005, 0.012, False),
+    ),
+    "Adamax": (fastopt.Adamax, {"lr": 0.1, "eps": 0.5}, adamax(0.1, 0.9, 0.999, 0.5)),
+    "Adam, amsgrad": (
+        fastopt.Adam,
+        {"lr": 0.1, "betas": (0.9, 0.5), "amsgrad": True},
+        amsgrad(0.1, 0.9, 0.5, 1e-8),
+    ),
+    "NAdam": (fastopt.NAdam, {"lr": 0.1, "momentum_decay": 0.3}, nadam(0.1, 0.9, 0.999, 1e-8, 0.3)),
+    "RAdam": (fastopt.RAdam, {"lr": 0.1, "eps": 0.0}, radam(0.1, 0.9, 0.999)),
+    "AdaBelief": (
+        fastopt.AdaBelief,
+        {"lr": 0.1, "eps": 1e-3, "eps_root": 1e-3},
+        adabelief(0.1, 0.9, 0.999, 1e-3),
+    ),
+    "Lion": (fastopt.Lion, {"lr": 0.1, "weight_decay": 0.3}, lion(0.1, 0.9, 0.99, 0.3)),
 }
 
 
@@ -216,8 +351,27 @@ TORCH = {
         {"maximize": True},
     ],
     "RMSprop": [{}, {"alpha": 0.8, "weight_decay": 0.1}, {"maximize": True}],
-    "Adam": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}, {"maximize": True}],
-    "AdamW": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.3}, {"maximize": True}],
+    "Adam": [
+        {},
+        {"betas": (0.8, 0.95), "weight_decay": 0.1},
+        {"maximize": True},
+        {"amsgrad": True, "weight_decay": 0.1},
+    ],
+    "AdamW": [
+        {},
+        {"betas": (0.8, 0.95), "weight_decay": 0.3},
+        {"maximize": True},
+        {"amsgrad": True},
+    ],
+    "Adadelta": [{}, {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}, {"maximize": True}],
+    "Adamax": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}, {"maximize": True}],
+    "NAdam": [
+        {},
+        {"betas": (0.8, 0.95), "momentum_decay": 0.1, "weight_decay": 0.1},
+        {"maximize": True},
+    ],
+    "RAdam": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}, {"maximize": True}],
+    "Rprop": [{}, {"etas": (0.3, 1.5), "step_sizes": (1e-3, 0.1)}, {"maximize": True}],
 }
 
 
@@ -232,12 +386,15 @@ def test_equals_torch_in_float64_within_1e_12(name, options):
     theirs = [torch.nn.Parameter(torch.tensor(a.copy())) for a in ours.values()]
     opt = getattr(fastopt, name)(ours, lr=0.05, **options)
     peer = getattr(torch.optim, name)(theirs, lr=0.05, foreach=False, **options)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # in which torch keeps NAdam's product
     for _ in range(50):
         grads = {k: rng.standard_normal(a.shape) * rng.integers(0, 3) for k, a in ours.items()}
         opt.step(grads)
         for p, g in zip(theirs, grads.values(), strict=True):
             p.grad = torch.tensor(g)
         peer.step()
+    torch.set_default_dtype(before)
     for name_, p in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(ours[name_], p.detach().numpy(), rtol=1e-12, atol=1e-12)
         for key, array in opt.state[name_].items():
@@ -255,6 +412,8 @@ def test_hyper_parameters_are_read_at_every_step():
 
 def test_zero_lr_leaves_parameters_as_they_are():
     for cls in fastopt.Optimizer.registry.values():
+        if cls is fastopt.Rprop:  # lr is only the first length of its steps
+            continue
         w = np.array([1.5, -2.25e-20, 3e20])
         before = w.copy()
         cls(w, lr=0.0).step(np.array([1.0, -3.0, 1e5]))

@@ -1,0 +1,388 @@
+"""Adam and its relatives: names, defaults, and the scalars of each step, in double."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+from fastopt._core import bias_correction
+from fastopt.base import Common, Optimizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AdaBelief", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
+
+
+class Adam(Optimizer):
+    r"""Adam.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the averages of gradients and of their squares, each in [0, 1).
+    eps : float
+        Added outside the root, >= 0.
+    eps_root : float
+        Added inside the root, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w. For decoupled decay use `AdamW`.
+    amsgrad : bool
+        Divide by the root of the largest v so far instead (Reddi, Kale and Kumar, 2018), which is
+        then corrected for bias, as in torch.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g,\;
+    v \leftarrow \beta_2 v + (1 - \beta_2) g^2,\;
+    w \leftarrow w - \eta \hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)` with
+    :math:`\hat m = m / (1 - \beta_1^t),\; \hat v = v / (1 - \beta_2^t)`
+    (Kingma and Ba, 2015, Algorithm 1).
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.zeros(3, np.float32)
+    >>> opt = fastopt.Adam({"w": w}, lr=0.1)
+    >>> info = opt.step({"w": np.array([1, -2, 3], np.float32)})
+    >>> w.round(4)
+    array([-0.1,  0.1, -0.1], dtype=float32)
+    """
+
+    rule = "adam"
+    state_names = {"m": "exp_avg", "v": "exp_avg_sq", "x": "max_exp_avg_sq"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        eps_root: Any = 0.0,
+        weight_decay: Any = 0.0,
+        amsgrad: bool = False,
+        **common: Unpack[Common],
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "eps_root": eps_root,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+            },
+            **common,
+        )
+
+    def choose_rule(self) -> str:
+        """Return "amsgrad" or "adam", the same for all groups."""
+        chosen = {group["amsgrad"] for group in self.param_groups}
+        if len(chosen) > 1:
+            raise ValueError(f"{type(self).__name__}: amsgrad must be the same in all groups")
+        return "amsgrad" if chosen.pop() else "adam"
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the averages' weights, and the bias corrections inside lr and a."""
+        b1, b2 = h["betas"]
+        return {
+            "lr": h["lr"] / bias_correction(b1, t),
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "c2": 1 - b2,
+            "a": 1 / bias_correction(b2, t),
+            "eps": h["eps"],
+            "eps_root": h["eps_root"],
+        }
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay.
+
+    Before each step :math:`w \leftarrow (1 - \eta \lambda) w` (Loshchilov and Hutter, 2019, with
+    torch's scaling of the decay by lr); then as `Adam`, without an L2 term in the gradient.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, eps_root, amsgrad, maximize, threads, clip_norm
+        See `Adam`.
+    weight_decay : float
+        :math:`\lambda` >= 0.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        eps_root: Any = 0.0,
+        weight_decay: Any = 1e-2,
+        amsgrad: bool = False,
+        **common: Unpack[Common],
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas=betas,
+            eps=eps,
+            eps_root=eps_root,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            **common,
+        )
+
+
+class Adamax(Optimizer):
+    r"""Adamax: Adam with a decaying maximum in place of the root of the average of squares.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the average of gradients and of the maximum, each in [0, 1).
+    eps : float
+        Added to :math:`|g|`, >= 0; with 0, an element whose gradients are all zero becomes 0/0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g,\;
+    u \leftarrow \max(\beta_2 u, |g| + \epsilon),\;
+    w \leftarrow w - \frac{\eta}{1 - \beta_1^t} m / u` (Kingma and Ba, 2015, Algorithm 2, without
+    eps; its place is torch's).
+    """
+
+    rule = "adamax"
+    state_names = {"m": "exp_avg", "u": "exp_inf"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 2e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        weight_decay: Any = 0.0,
+        **common: Unpack[Common],
+    ) -> None:
+        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, values, **common)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the corrected rate, the averages' weights and eps."""
+        b1, b2 = h["betas"]
+        lr = h["lr"] / bias_correction(b1, t)
+        return {"lr": lr, "b1": b1, "c1": 1 - b1, "b2": b2, "eps": h["eps"]}
+
+
+class NAdam(Optimizer):
+    r"""NAdam: Adam with Nesterov's momentum.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the averages of gradients and of their squares, each in [0, 1).
+    eps : float
+        Added outside the root, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    momentum_decay : float
+        :math:`\psi` >= 0.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    With :math:`\mu_t = \beta_1 (1 - 0.96^{t \psi} / 2)` and m, v and :math:`\hat v` as in Adam,
+    :math:`w \leftarrow w - \eta \left(\frac{(1 - \mu_t) g}{1 - \prod_{i \le t} \mu_i} +
+    \frac{\mu_{t+1} m}{1 - \prod_{i \le t+1} \mu_i}\right) / (\sqrt{\hat v} + \epsilon)`
+    (Dozat, 2016, as in torch). The product is worked out from t: both betas and psi are taken to
+    have been what they are.
+    """
+
+    rule = "nadam"
+    state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 2e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        weight_decay: Any = 0.0,
+        momentum_decay: Any = 4e-3,
+        **common: Unpack[Common],
+    ) -> None:
+        values = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum_decay": momentum_decay,
+        }
+        super().__init__(params, values, **common)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the two rates, the averages' weights, the correction of v and eps."""
+        b1, b2 = h["betas"]
+        psi = h["momentum_decay"]
+
+        def mu(i: int) -> float:
+            return b1 * (1 - 0.5 * 0.96 ** (i * psi))
+
+        product, i = mu(1), 1
+        while i < t and product > 1e-17:  # below, 1 - product is 1
+            i += 1
+            product *= mu(i)
+        after = mu(t + 1)
+        return {
+            "lr_m": h["lr"] * after / (1 - product * after),
+            "lr_g": h["lr"] * (1 - mu(t)) / (1 - product),
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "c2": 1 - b2,
+            "a": 1 / bias_correction(b2, t),
+            "eps": h["eps"],
+        }
+
+
+class RAdam(Optimizer):
+    r"""RAdam: Adam that adapts only once its average of squares is worth it.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the averages of gradients and of their squares, each in [0, 1).
+    eps : float
+        Added to the root of v, > 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    With :math:`\rho_\infty = 2 / (1 - \beta_2) - 1` and
+    :math:`\rho_t = \rho_\infty - 2 t \beta_2^t / (1 - \beta_2^t)`: if :math:`\rho_t > 5`, a step is
+    Adam's times :math:`\sqrt{\frac{(\rho_t - 4)(\rho_t - 2) \rho_\infty}
+    {(\rho_\infty - 4)(\rho_\infty - 2) \rho_t}}`, else :math:`\eta \hat m` (Liu et al., 2020; the
+    paper says 4, its authors' code and torch 5).
+    """
+
+    rule = "radam"
+    state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-8,
+        weight_decay: Any = 0.0,
+        **common: Unpack[Common],
+    ) -> None:
+        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, values, **common)
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the rate with or without adaptation, the averages' weights and eps."""
+        b1, b2 = h["betas"]
+        lr, left = h["lr"] / bias_correction(b1, t), bias_correction(b2, t)
+        most = 2 / (1 - b2) - 1
+        rho = most - 2 * t * b2**t / left
+        adapted = 0.0
+        if rho > 5:
+            adapted = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho) * left)
+        return {
+            "lr_m": 0.0 if adapted else lr,
+            "lr_r": lr * adapted,
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "c2": 1 - b2,
+            "eps": h["eps"],
+        }
+
+
+class AdaBelief(Optimizer):
+    r"""AdaBelief: Adam that divides by how far gradients are from their average.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the averages of gradients and of squared deviations, each in [0, 1).
+    eps : float
+        Added outside the root, >= 0.
+    eps_root : float
+        Added to the average of squares in every step, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g,\;
+    s \leftarrow \beta_2 s + (1 - \beta_2) (g - m)^2 + \epsilon_r,\;
+    w \leftarrow w - \eta \hat m / (\sqrt{\hat s} + \epsilon)` with the bias corrections of Adam
+    (Zhuang et al., 2020).
+    """
+
+    rule = "adabelief"
+    state_names = {"m": "exp_avg", "s": "exp_avg_var"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-16,
+        eps_root: Any = 1e-16,
+        weight_decay: Any = 0.0,
+        **common: Unpack[Common],
+    ) -> None:
+        values = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "eps_root": eps_root,
+            "weight_decay": weight_decay,
+        }
+        super().__init__(params, values, **common)
+
+    scalars = Adam.scalars
