@@ -99,7 +99,7 @@ class Limit:
             ctypes.c_ssize_t(w.size),
             pointer(w),
             pointer(g),
-            *[pointer(s) for s in [*states, w, w][:2]],
+            *[pointer(s) for s in [*states, w, w, w][:3]],
             ctypes.c_int(threads),
             ctypes.c_int(repeats),
         )
