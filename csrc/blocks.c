@@ -1,5 +1,6 @@
 /* The one pass, block by block: whatever is not a plain contiguous array is gathered into a block
    that stays in L1, updated there, and scattered back. Never a copy of a whole array. */
+#include <math.h>
 #include <string.h>
 
 #include "fastopt.h"
@@ -15,16 +16,16 @@ typedef void run_fn(char *element, ptrdiff_t stride, ptrdiff_t n, char *block);
         for (ptrdiff_t i = 0; i < n; i++)                                                          \
             memcpy(element + i * stride, block + i * (ptrdiff_t)sizeof(T), sizeof(T));             \
     }
-RUNS(f32, float)
-RUNS(f64, double)
+RUNS(2, uint16_t)
+RUNS(4, float)
+RUNS(8, double)
 
-static run_fn *const gather[FO_DTYPES] = {gather_f32, gather_f64};
-static run_fn *const scatter[FO_DTYPES] = {scatter_f32, scatter_f64};
+static run_fn *const gather[FO_TYPES] = {gather_4, gather_8, gather_2, gather_2, NULL, NULL};
+static run_fn *const scatter[FO_TYPES] = {scatter_4, scatter_8, scatter_2, scatter_2, NULL, NULL};
 
 /* Calls run on the stretches of the last axis that make up elements [start, start + n). */
-static void over_runs(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, char *block,
-                      run_fn *run) {
-    const ptrdiff_t size = fo_item_size[dtype];
+static void over_runs(const fo_array *a, ptrdiff_t start, ptrdiff_t n, char *block, run_fn *run) {
+    const ptrdiff_t size = fo_item_size[a->type];
     const int last = a->ndim - 1;
     while (n > 0) {
         /* An odometer would save these divisions; they are paid once a run, not once an element. */
@@ -44,39 +45,204 @@ static void over_runs(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n
     }
 }
 
-void fo_gather(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, void *out) {
-    const ptrdiff_t size = fo_item_size[dtype];
-    if (!a->strides)
-        memcpy(out, a->data + start * size, (size_t)(n * size));
-    else
-        over_runs(a, dtype, start, n, (char *)out, gather[dtype]);
+/* One block of numbers in any type. */
+typedef union {
+    float f32[FO_BLOCK];
+    double f64[FO_BLOCK];
+    char bytes[FO_BLOCK * sizeof(double)];
+} block_t;
+
+void fo_gather(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+               void *out) {
+    const ptrdiff_t size = fo_item_size[a->type];
+    uint16_t raw[FO_BLOCK];
+    const char *in = a->data + start * size;
+    if (a->strides) {
+        char *to = a->type < FO_DTYPES ? (char *)out : (char *)raw;
+        over_runs(a, start, n, to, gather[a->type]);
+        in = to;
+    }
+    if (a->type >= FO_DTYPES)
+        kernels->load[a->type](n, in, NULL, (float *)out);
+    else if (in != out)
+        memcpy(out, in, (size_t)(n * size));
 }
 
-void fo_scatter(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, const void *in) {
-    const ptrdiff_t size = fo_item_size[dtype];
-    if (!a->strides)
+void fo_scatter(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                const void *in, const fo_rounding *how) {
+    const ptrdiff_t size = fo_item_size[a->type];
+    uint16_t raw[FO_BLOCK];
+    if (a->type >= FO_DTYPES) {
+        void *to = a->strides ? (void *)raw : (void *)(a->data + start * size);
+        kernels->save[a->type](n, (const float *)in, to, NULL, how);
+        in = to;
+    }
+    if (a->strides)
+        over_runs(a, start, n, (char *)(uintptr_t)in, scatter[a->type]);
+    else if (a->type < FO_DTYPES)
         memcpy(a->data + start * size, in, (size_t)(n * size));
-    else
-        over_runs(a, dtype, start, n, (char *)in, scatter[dtype]);
 }
 
-void fo_step_slice(const fo_segment *s, const fo_rule *rule, ptrdiff_t start, ptrdiff_t n) {
+void fo_fill_zero(const fo_array *a, ptrdiff_t start, ptrdiff_t n) {
+    static const block_t zero; /* 0 has the same bytes in every type */
+    if (a->strides)
+        over_runs(a, start, n, (char *)(uintptr_t)zero.bytes, scatter[a->type]);
+    else
+        memset(a->data + start * fo_item_size[a->type], 0, (size_t)(n * fo_item_size[a->type]));
+}
+
+/* Which random numbers array `slot` of a segment gets from element `start` on. */
+static fo_rounding rounding(const fo_segment *s, uint32_t key, uint32_t slot, ptrdiff_t start,
+                            int stochastic) {
+    const uint64_t at = (uint64_t)start;
+    uint32_t x = key + UINT32_C(0x9e3779b9) * (s->number * 8 + slot + 1) + (uint32_t)(at >> 32);
+    x = (x ^ (x >> 16)) * UINT32_C(0x85ebca6b); /* MurmurHash3's finalizer */
+    x = (x ^ (x >> 13)) * UINT32_C(0xc2b2ae35);
+    return (fo_rounding){x ^ (x >> 16), (uint32_t)at, stochastic};
+}
+
+/* Whether the rule can run where the arrays lie, over any number of elements. */
+static int plain(const fo_segment *s) {
+    const fo_group *group = s->group;
+    if (s->w.strides || s->g.strides || s->w.type != s->dtype || s->g.type != s->dtype) return 0;
+    if (s->copy.data || s->average || s->row_scale || group->mask || group->zero_grad) return 0;
+    for (int k = 0; k < FO_MAX_STATES; k++)
+        if (s->states[k].data && s->states[k].type != s->dtype) return 0;
+    return group->clip_value == INFINITY && group->l1 == 0 && group->soft == 0 &&
+           group->divided == 1 && group->least == -INFINITY && group->most == INFINITY;
+}
+
+/* The gradient's own stages, on a copy of it. */
+static ptrdiff_t before(const fo_segment *s, const fo_stage_kernels *stages, ptrdiff_t start,
+                        ptrdiff_t n, const void *w, void *g) {
+    const fo_group *group = s->group;
+    const double scale = group->prelude.fold * group->prelude.scale * s->gain;
     const ptrdiff_t size = fo_item_size[s->dtype];
-    const int plain = !s->w.strides && !s->g.strides;
-    const ptrdiff_t most = plain ? n : FO_BLOCK;
-    union {
-        float f32[FO_BLOCK];
-        double f64[FO_BLOCK];
-    } w_block, g_block;
+    ptrdiff_t bad = 0;
+    if (group->mask) bad = stages->mask(n, g);
+    if (group->clip_value < INFINITY) {
+        const double most = group->clip_value / fabs(scale);
+        stages->clamp(n, g, -most, most);
+    }
+    if (s->row_scale)
+        for (ptrdiff_t i = 0; i < n;) {
+            const ptrdiff_t row = (start + i) / s->row, rest = (row + 1) * s->row - (start + i);
+            const ptrdiff_t count = rest < n - i ? rest : n - i;
+            if (s->row_scale[row] != 1)
+                stages->multiply(count, (char *)g + i * size, s->row_scale[row]);
+            i += count;
+        }
+    if (group->l1 != 0 && scale != 0) stages->add_sign(n, g, w, group->l1 / scale);
+    return bad;
+}
+
+/* The parameter's own stages. */
+static void after(const fo_segment *s, const fo_stage_kernels *stages, ptrdiff_t start, ptrdiff_t n,
+                  void *w) {
+    const fo_group *group = s->group;
+    if (group->soft != 0 || group->divided != 1) stages->shrink(n, w, group->soft, group->divided);
+    if (group->least > -INFINITY || group->most < INFINITY)
+        stages->clamp(n, w, group->least, group->most);
+    if (s->average && group->average > 0) {
+        char *average = (char *)s->average + start * fo_item_size[s->dtype];
+        stages->average(n, average, w, group->average);
+        if (group->pull) memcpy(w, average, (size_t)(n * fo_item_size[s->dtype]));
+    }
+}
+
+static void add_rest(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                     float *w) {
+    float rest[FO_BLOCK];
+    kernels->load[FO_BF16](n, (uint16_t *)s->rest + start, NULL, rest);
+    for (ptrdiff_t i = 0; i < n; i++) w[i] += rest[i];
+}
+
+/* Kahan's summation: what the rounding of w has lost is kept for the next step. */
+static void keep_rest(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                      float *w, const fo_rounding *how) {
+    float rounded[FO_BLOCK];
+    fo_gather(&s->w, kernels, start, n, rounded);
+    for (ptrdiff_t i = 0; i < n; i++) w[i] -= rounded[i];
+    kernels->save[FO_BF16](n, w, (uint16_t *)s->rest + start, NULL, how);
+}
+
+static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
+                            const fo_prelude *prelude, ptrdiff_t start, ptrdiff_t n) {
+    const fo_kernels *kernels = numbers->kernels;
+    const fo_stage_kernels *stages = &kernels->stages[s->dtype];
+    const fo_group *group = s->group;
+    const ptrdiff_t size = fo_item_size[s->dtype];
+    block_t w_block, g_block;
+    float state_blocks[FO_MAX_STATES][FO_BLOCK];
+    const int move_w = s->w.strides || s->w.type != s->dtype;
+    const int stage_g =
+        group->mask || group->clip_value < INFINITY || s->row_scale || group->l1 != 0;
+    void *w = s->w.data + start * size, *g = s->g.data + start * size;
+    void *states[FO_MAX_STATES] = {NULL};
+    ptrdiff_t bad = 0;
+    if (move_w) fo_gather(&s->w, kernels, start, n, w = &w_block);
+    if (s->rest) add_rest(s, kernels, start, n, w_block.f32);
+    if (s->g.strides || s->g.type != s->dtype || stage_g)
+        fo_gather(&s->g, kernels, start, n, g = &g_block);
+    if (stage_g) bad = before(s, stages, start, n, w, g);
+    for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
+        const fo_state *state = &s->states[k];
+        char *data = state->data + start * fo_item_size[state->type];
+        states[k] = data;
+        if (state->type == s->dtype) continue;
+        states[k] = state_blocks[k];
+        kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
+    }
+    const ptrdiff_t found =
+        numbers->rule->dense[s->dtype](n, w, g, states, prelude, group->scalars);
+    if (!group->mask) bad = found;
+    after(s, stages, start, n, w);
+    for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
+        const fo_state *state = &s->states[k];
+        if (state->type == s->dtype) continue;
+        const fo_rounding how = rounding(s, numbers->key, (uint32_t)k, start, 1);
+        kernels->save[state->type](n, state_blocks[k],
+                                   state->data + start * fo_item_size[state->type],
+                                   state->largest + start / FO_QUANTUM, &how);
+    }
+    const fo_rounding how = rounding(s, numbers->key, FO_MAX_STATES, start, s->stochastic);
+    if (move_w) fo_scatter(&s->w, kernels, start, n, w, &how);
+    if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &how);
+    if (s->copy.data) fo_scatter(&s->copy, kernels, start, n, w, &how);
+    if (group->zero_grad) fo_fill_zero(&s->g, start, n);
+    return bad;
+}
+
+static ptrdiff_t step_in_place(const fo_segment *s, const fo_step_numbers *numbers,
+                               const fo_prelude *prelude, ptrdiff_t start, ptrdiff_t n) {
+    const ptrdiff_t offset = start * fo_item_size[s->dtype];
+    void *states[FO_MAX_STATES];
+    for (int k = 0; k < FO_MAX_STATES; k++)
+        states[k] = s->states[k].data ? s->states[k].data + offset : NULL;
+    return numbers->rule->dense[s->dtype](n, s->w.data + offset, s->g.data + offset, states,
+                                          prelude, s->group->scalars);
+}
+
+/* The group's prelude with the segment's own factors. */
+static fo_prelude own_prelude(const fo_segment *s) {
+    fo_prelude prelude = s->group->prelude;
+    if (s->gain != 1)
+        prelude =
+            fo_make_prelude(prelude.fold * prelude.scale * s->gain, prelude.l2, prelude.decay);
+    prelude.l2 *= s->l2_gain;
+    return prelude;
+}
+
+ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
+                        ptrdiff_t n) {
+    const fo_prelude prelude = own_prelude(s);
+    ptrdiff_t bad = 0;
+    const int in_place = plain(s);
+    const ptrdiff_t most = in_place ? (ptrdiff_t)1 << 30 : FO_BLOCK; /* a count has 32 bits */
     for (const ptrdiff_t end = start + n; start < end; start += most) {
         const ptrdiff_t count = end - start < most ? end - start : most;
-        void *w = s->w.data + start * size, *g = s->g.data + start * size;
-        void *states[FO_MAX_STATES];
-        for (int k = 0; k < FO_MAX_STATES; k++)
-            states[k] = s->states[k] ? (char *)s->states[k] + start * size : NULL;
-        if (s->w.strides) fo_gather(&s->w, s->dtype, start, count, w = &w_block);
-        if (s->g.strides) fo_gather(&s->g, s->dtype, start, count, g = &g_block);
-        rule->dense[s->dtype](count, w, g, states, s->prelude, s->scalars);
-        if (s->w.strides) fo_scatter(&s->w, s->dtype, start, count, w);
+        bad += in_place ? step_in_place(s, numbers, &prelude, start, count)
+                        : step_block(s, numbers, &prelude, start, count);
     }
+    return bad;
 }

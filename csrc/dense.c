@@ -1,5 +1,17 @@
 /* One step over all parameters in one parallel region, and the reductions over all gradients. */
+#include <math.h>
+
 #include "fastopt.h"
+
+fo_prelude fo_make_prelude(double scale, double l2, double decay) {
+    double fold = 1;
+    int exponent;
+    if (scale != 0 && fabs(scale) < 1e-30) {
+        frexp(scale, &exponent);
+        fold = ldexp(1, exponent / 2);
+    }
+    return (fo_prelude){fold, scale / fold, l2, decay};
+}
 
 /* Below this many elements a thread costs more than it saves (measured: bench_rules). */
 enum { ELEMENTS_PER_THREAD = 16384 };
@@ -13,8 +25,19 @@ typedef struct {
     const fo_segment *segments;
     const ptrdiff_t *ends;
     ptrdiff_t count;
-    const fo_rule *rule;
+    fo_step_numbers numbers;
+    _Atomic ptrdiff_t bad;
 } step_job;
+
+/* Elements of s that belong together: a cut at `at` moves up to their end. */
+static ptrdiff_t cut(const fo_segment *s, ptrdiff_t at) {
+    for (int k = 0; k < FO_MAX_STATES; k++)
+        if (s->states[k].type >= FO_S8) {
+            at = (at + FO_QUANTUM - 1) / FO_QUANTUM * FO_QUANTUM;
+            return at < s->n ? at : s->n;
+        }
+    return at;
+}
 
 /* Where thread k of n starts: equal shares, cut at multiples of 64 elements so that two threads
    write the same cache line only where a parameter itself is not aligned. */
@@ -24,7 +47,7 @@ static ptrdiff_t share(ptrdiff_t total, int k, int n) {
 }
 
 static void step_body(void *ctx, int k, int n) {
-    const step_job *job = (const step_job *)ctx;
+    step_job *job = (step_job *)ctx;
     const ptrdiff_t total = job->ends[job->count - 1];
     ptrdiff_t start = share(total, k, n);
     const ptrdiff_t end = share(total, k + 1, n);
@@ -37,21 +60,26 @@ static void step_body(void *ctx, int k, int n) {
             low = middle + 1;
     }
     const unsigned long long mode = fo_flush_subnormals();
+    ptrdiff_t bad = 0;
     for (; start < end; low++) {
         const fo_segment *s = &job->segments[low];
-        const ptrdiff_t first = job->ends[low] - s->n;
+        const ptrdiff_t offset = job->ends[low] - s->n;
         const ptrdiff_t stop = job->ends[low] < end ? job->ends[low] : end;
-        if (stop > start) fo_step_slice(s, job->rule, start - first, stop - start);
+        const ptrdiff_t first = cut(s, start - offset), last = cut(s, stop - offset);
+        if (last > first && !s->frozen) bad += fo_step_slice(s, &job->numbers, first, last - first);
         start = stop;
     }
+    job->bad += bad;
     fo_restore_subnormals(mode);
 }
 
-void fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
-             int threads) {
-    if (count < 1 || ends[count - 1] < 1) return;
-    step_job job = {segments, ends, count, &fo_current()->rules[rule]};
+ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
+                  uint32_t key, int threads) {
+    if (count < 1 || ends[count - 1] < 1) return 0;
+    const fo_kernels *kernels = fo_current();
+    step_job job = {segments, ends, count, {kernels, &kernels->rules[rule], key}, 0};
     fo_parallel(step_body, &job, worth(ends[count - 1], threads));
+    return job.bad;
 }
 
 /* A norm's additions: lanes inside FO_BLOCK elements, blocks in order inside a part, parts in
@@ -82,14 +110,16 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
         float f32[FO_BLOCK];
         double f64[FO_BLOCK];
     } block;
-    const ptrdiff_t size = fo_item_size[s->dtype];
+    const fo_kernels *kernels = fo_current();
+    const ptrdiff_t size = fo_item_size[s->g.type];
     const ptrdiff_t end = s->n - start < PART ? s->n : start + PART;
-    fo_reduce *reduce = fo_current()->reduce[job->what][s->dtype];
+    fo_reduce *reduce = kernels->reduce[job->what][s->dtype];
     double result = 0;
     for (; start < end; start += FO_BLOCK) {
         const ptrdiff_t count = end - start < FO_BLOCK ? end - start : FO_BLOCK;
         const void *g = s->g.data + start * size;
-        if (s->g.strides) fo_gather(&s->g, s->dtype, start, count, &block), g = &block;
+        if (s->g.strides || s->g.type != s->dtype)
+            fo_gather(&s->g, kernels, start, count, &block), g = &block;
         result = combine(job->what, result, reduce(count, job->scale, g, g));
     }
     return result;
@@ -104,7 +134,7 @@ static void reduce_body(void *ctx, int k, int n) {
     for (ptrdiff_t j = 0; j < job->count && part < last; j++) {
         const fo_segment *s = &job->segments[j];
         for (ptrdiff_t start = 0; start < s->n && part < last; start += PART, part++)
-            if (part >= first) job->partials[part] = reduce_part(job, s, start);
+            if (part >= first) job->partials[part] = s->frozen ? 0 : reduce_part(job, s, start);
     }
 }
 

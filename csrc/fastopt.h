@@ -9,9 +9,11 @@
 #define FO_MAX_STATES 4
 #define FO_MAX_SCALARS 16
 
-enum { FO_F32 = 0, FO_F64 = 1, FO_DTYPES = 2 };
+/* The types of the arithmetic come first; the others are for memory only, see convert.inc. */
+enum { FO_F32, FO_F64, FO_DTYPES, FO_BF16 = FO_DTYPES, FO_F16, FO_S8, FO_U8, FO_TYPES };
 enum { FO_I32 = 0, FO_I64 = 1, FO_INDEX_TYPES = 2 };
-static const ptrdiff_t fo_item_size[FO_DTYPES] = {4, 8}, fo_index_size[FO_INDEX_TYPES] = {4, 8};
+static const ptrdiff_t fo_item_size[FO_TYPES] = {4, 8, 2, 2, 1, 1},
+                       fo_index_size[FO_INDEX_TYPES] = {4, 8};
 
 /* What every rule does before its own arithmetic, on each element:
    total = scale * (fold * g) + l2 * w;  w -= decay * w;  then the rule sees total as its g.
@@ -20,9 +22,12 @@ typedef struct {
     double fold, scale, l2, decay;
 } fo_prelude;
 
-/* The rule on n contiguous elements. */
-typedef void fo_dense(ptrdiff_t n, void *w, const void *g, void *const *states,
-                      const fo_prelude *prelude, const double *scalars);
+/* The prelude, with a scale that a float32 may not hold in two factors that it does. */
+fo_prelude fo_make_prelude(double scale, double l2, double decay);
+
+/* The rule on n contiguous elements; returns how many of the gradients were not finite. */
+typedef ptrdiff_t fo_dense(ptrdiff_t n, void *w, const void *g, void *const *states,
+                           const fo_prelude *prelude, const double *scalars);
 /* The rule on the n coordinates at[k] with gradients g[k], through relaxed atomics. */
 typedef void fo_sparse(ptrdiff_t n, const void *at, void *w, const void *g, void *const *states,
                        const fo_prelude *prelude, const double *scalars);
@@ -38,6 +43,26 @@ typedef struct {
 typedef double fo_reduce(ptrdiff_t n, double scale, const void *x, const void *y);
 enum { FO_SUM, FO_DOT, FO_SUMSQ, FO_ABSMAX, FO_REDUCTIONS };
 
+/* Low precision (convert.inc). Element i of a call has the random number of key and first + i. */
+typedef struct {
+    uint32_t key, first;
+    int stochastic; /* else to nearest */
+} fo_rounding;
+enum { FO_QUANTUM = 256 }; /* elements that share one largest magnitude */
+typedef void fo_load(ptrdiff_t n, const void *in, const float *largest, float *out);
+typedef void fo_save(ptrdiff_t n, const float *in, void *out, float *largest,
+                     const fo_rounding *how);
+
+/* What is done to a block beside the rule (stages.inc). */
+typedef struct {
+    ptrdiff_t (*mask)(ptrdiff_t n, void *g);
+    void (*clamp)(ptrdiff_t n, void *x, double least, double most);
+    void (*multiply)(ptrdiff_t n, void *x, double factor);
+    void (*add_sign)(ptrdiff_t n, void *g, const void *w, double l1);
+    void (*shrink)(ptrdiff_t n, void *w, double soft, double divided);
+    void (*average)(ptrdiff_t n, void *a, const void *w, double c);
+} fo_stage_kernels;
+
 typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
 
 /* Everything that is compiled once per instruction set. */
@@ -46,6 +71,9 @@ typedef struct {
     int n_rules;
     const fo_rule *rules;
     fo_reduce *reduce[FO_REDUCTIONS][FO_DTYPES];
+    fo_load *load[FO_TYPES]; /* to float32 */
+    fo_save *save[FO_TYPES];
+    fo_stage_kernels stages[FO_DTYPES];
     const fo_sparse_kernels *sparse;
 } fo_kernels;
 
@@ -96,38 +124,82 @@ static inline void fo_restore_subnormals(unsigned mode) { (void)mode; }
 /* blocks.c: an array of any strides, read and written a block at a time. strides == NULL says
    C-contiguous. Strides are in bytes. */
 typedef struct {
-    char *data;
+    int type;
+    char *data; /* NULL: there is none */
     int ndim;
     const ptrdiff_t *shape, *strides;
 } fo_array;
 
 enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
 
-void fo_gather(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, void *out);
-void fo_scatter(const fo_array *a, int dtype, ptrdiff_t start, ptrdiff_t n, const void *in);
+/* Elements [start, start + n), n <= FO_BLOCK, in float32, or float64 if stored so. */
+void fo_gather(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+               void *out);
+void fo_scatter(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                const void *in, const fo_rounding *how);
+void fo_fill_zero(const fo_array *a, ptrdiff_t start, ptrdiff_t n);
 
-/* One parameter: its array, its gradient, its states (contiguous), and its group's numbers. */
+/* A contiguous state; `largest` of every FO_QUANTUM elements if it has 8 bits. */
 typedef struct {
-    int dtype;
-    ptrdiff_t n;
+    int type;
+    char *data;
+    float *largest;
+} fo_state;
+
+/* The numbers of a group of parameters in one step. What is not wanted is 0, or infinity if it is
+   a limit. */
+typedef struct {
+    fo_prelude prelude;
+    double scalars[FO_MAX_SCALARS];
+    double clip_value, l1;     /* on the gradient, after masking */
+    double soft, divided;      /* on the parameter, after the rule: see stage_shrink */
+    double least, most;        /* bounds of each element */
+    double max_norm;           /* bound of each row's norm */
+    double average;            /* weight of w in its average */
+    int mask, zero_grad, pull; /* pull: w becomes its average */
+} fo_group;
+
+/* One parameter: its array, its gradient, its states, and its group's numbers. */
+typedef struct {
+    int dtype;        /* of the arithmetic */
+    int frozen;       /* leave it alone */
+    int stochastic;   /* how w is rounded */
+    uint32_t number;  /* among the segments: random numbers differ by it */
+    ptrdiff_t n, row; /* elements; of them in a row */
     fo_array w, g;
-    void *states[FO_MAX_STATES];
-    const fo_prelude *prelude;
-    const double *scalars;
+    fo_array copy;     /* w again, in low precision */
+    void *rest;        /* bf16: what w has lost in rounding */
+    void *average;     /* of dtype */
+    double *row_scale; /* what each row's gradient is multiplied by */
+    fo_state states[FO_MAX_STATES];
+    const fo_group *group;
+    double gain, l2_gain; /* the gradient's scale and l2 are multiplied by these */
 } fo_segment;
 
-/* The elements [start, start + n) of a segment, subnormals as the caller set them. */
-void fo_step_slice(const fo_segment *s, const fo_rule *rule, ptrdiff_t start, ptrdiff_t n);
+typedef struct {
+    const fo_kernels *kernels;
+    const fo_rule *rule;
+    uint32_t key; /* of this step's random numbers */
+} fo_step_numbers;
+
+/* The elements [start, start + n) of a segment, subnormals as the caller set them. Returns the
+   number of gradients that were not finite. */
+ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
+                        ptrdiff_t n);
 
 /* dense.c: one step of one rule over all segments in one parallel region; `ends` are the running
    totals of the segments' sizes. Element-wise, so the bits do not depend on threads. */
-void fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
-             int threads);
+ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
+                  uint32_t key, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
    added in an order that depends on nothing but sizes. Needs room for fo_partials(...) doubles. */
 ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
 double fo_reduce_gradients(const fo_segment *segments, ptrdiff_t count, int what, double scale,
                            double *partials, int threads);
+
+/* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
+void fo_clip_rows(const fo_segment *s, double most, int threads); /* fills row_scale */
+void fo_project_rows(const fo_segment *s, double most, int threads);
 
 #endif

@@ -38,10 +38,13 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD __pragma(loop(ivdep))
+#define SIMD_SUM(x) __pragma(loop(ivdep))
 #define INLINE static __forceinline
 #define UNUSED
 #else
 #define SIMD _Pragma("omp simd")
+#define SIMD_SUM(x) PRAGMA(omp simd reduction(+ : x))
+#define PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define INLINE static inline __attribute__((always_inline))
 #define UNUSED __attribute__((unused))
 #endif
@@ -80,30 +83,34 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
     INLINE void FN(name##_at)(ptrdiff_t i, T g,                                                    \
                               T * w EACH(STATE_PARAMETER, UNWRAP states_)                          \
                                       EACH(SCALAR_PARAMETER, UNWRAP scalars_));                    \
-    static void FN(name##_dense)(ptrdiff_t n, void *w_, const void *g_, void *const *state,        \
-                                 const fo_prelude *prelude, const double *scalar) {                \
+    static ptrdiff_t FN(name##_dense)(ptrdiff_t n, void *w_, const void *g_, void *const *state,   \
+                                      const fo_prelude *prelude, const double *scalar) {           \
         T *restrict w = (T *)w_;                                                                   \
         const T *restrict g = (const T *)g_;                                                       \
         EACH(STATE_UNPACK, UNWRAP states_)                                                         \
         EACH(SCALAR_UNPACK, UNWRAP scalars_)                                                       \
+        COUNT bad = 0;                                                                             \
         (void)state, (void)scalar;                                                                 \
         if (prelude->scale == 1 && prelude->l2 == 0 && prelude->decay == 0) {                      \
-            SIMD                                                                                   \
+            SIMD_SUM(bad)                                                                          \
             for (ptrdiff_t i = 0; i < n; i++) {                                                    \
+                bad += fabs(g[i]) <= MAXIMUM ? (COUNT)0 : (COUNT)1;                                \
                 FN(name##_at)                                                                      \
                 (i, g[i], w EACH(ARGUMENT, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));       \
             }                                                                                      \
         } else {                                                                                   \
             const T fold = (T)prelude->fold, scale = (T)prelude->scale;                            \
             const T l2 = (T)prelude->l2, decay = (T)prelude->decay;                                \
-            SIMD                                                                                   \
+            SIMD_SUM(bad)                                                                          \
             for (ptrdiff_t i = 0; i < n; i++) {                                                    \
+                bad += fabs(g[i]) <= MAXIMUM ? (COUNT)0 : (COUNT)1;                                \
                 const T total = scale * (fold * g[i]) + l2 * w[i];                                 \
                 w[i] -= decay * w[i];                                                              \
                 FN(name##_at)                                                                      \
                 (i, total, w EACH(ARGUMENT, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));      \
             }                                                                                      \
         }                                                                                          \
+        return (ptrdiff_t)bad;                                                                     \
     }                                                                                              \
     RULE_SPARSE(name, states_, scalars_, i32, int32_t)                                             \
     RULE_SPARSE(name, states_, scalars_, i64, int64_t)                                             \

@@ -9,11 +9,12 @@ from cpython.buffer cimport (
     Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 include "_dispatch.pxi"
 include "_plan.pxi"
+include "_lowprecision.pxi"
 include "_sparse.pxi"
 include "_hogwild.pxi"
 include "_svmlight.pxi"

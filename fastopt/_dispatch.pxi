@@ -1,6 +1,13 @@
 # Which instruction set runs, and what is compiled in.
 
 cdef extern from "fastopt.h" nogil:
+    ctypedef struct fo_rounding:
+        uint32_t key
+        uint32_t first
+        int stochastic
+    ctypedef void fo_load(Py_ssize_t n, const void *data, const float *largest, float *out)
+    ctypedef void fo_save(Py_ssize_t n, const float *data, void *out, float *largest,
+                          const fo_rounding *how)
     const char *c_isa_available "fo_isa_available"(int k)
     int c_set_isa "fo_set_isa"(const char *name)
     const char *fo_openmp()
@@ -16,6 +23,8 @@ cdef extern from "fastopt.h" nogil:
         const char *isa
         int n_rules
         const fo_rule *rules
+        fo_load *load[6]
+        fo_save *save[6]
     const fo_kernels *fo_current()
 
 

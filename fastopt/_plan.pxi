@@ -7,8 +7,13 @@ cdef extern from "fastopt.h" nogil:
     enum:
         FO_MAX_STATES
         FO_MAX_SCALARS
+        FO_QUANTUM
         FO_F32
         FO_F64
+        FO_BF16
+        FO_F16
+        FO_S8
+        FO_U8
         FO_SUM
         FO_DOT
         FO_SUMSQ
@@ -18,28 +23,49 @@ cdef extern from "fastopt.h" nogil:
         double scale
         double l2
         double decay
+    fo_prelude fo_make_prelude(double scale, double l2, double decay)
     ctypedef int fo_flag
     bint fo_claim(fo_flag *flag)
     ctypedef struct fo_array:
+        int type
         char *data
         int ndim
         const Py_ssize_t *shape
         const Py_ssize_t *strides
+    ctypedef struct fo_state:
+        int type
+        char *data
+        float *largest
+    ctypedef struct fo_group:
+        fo_prelude prelude
+        double scalars[16]
+        double clip_value, l1, soft, divided, least, most, max_norm, average
+        int mask, zero_grad, pull
     ctypedef struct fo_segment:
-        int dtype
-        Py_ssize_t n
-        fo_array w
-        fo_array g
-        void *states[4]
-        const fo_prelude *prelude
-        const double *scalars
-    void fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count, int rule,
-                 int threads)
+        int dtype, frozen, stochastic
+        uint32_t number
+        Py_ssize_t n, row
+        fo_array w, g, copy
+        void *rest
+        void *average
+        double *row_scale
+        fo_state states[4]
+        const fo_group *group
+        double gain, l2_gain
+    Py_ssize_t fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count,
+                       int rule, uint32_t key, int threads)
     Py_ssize_t fo_partials(const fo_segment *segments, Py_ssize_t count)
     double fo_reduce_gradients(const fo_segment *segments, Py_ssize_t count, int what,
                                double scale, double *partials, int threads)
+    enum:
+        FO_BLOCK
+    void fo_gather(const fo_array *a, const fo_kernels *kernels, Py_ssize_t start, Py_ssize_t n,
+                   void *out)
+    void fo_clip_rows(const fo_segment *s, double most, int threads)
+    void fo_project_rows(const fo_segment *s, double most, int threads)
 
 cdef extern from "math.h" nogil:
+    double INFINITY
     bint isfinite(double)
     double sqrt(double)
     double frexp(double, int *)
@@ -57,18 +83,35 @@ cdef Py_ssize_t GIL_WORTH = 8192
 
 cdef int dtype_of(Py_buffer *view) noexcept:
     """FO_F32, FO_F64, or -1: anything else, byte-swapped numbers included."""
+    cdef int type = type_of(view)
+    return type if type in (FO_F32, FO_F64) else -1
+
+
+cdef int type_of(Py_buffer *view) noexcept:
+    """The type in memory, or -1. bfloat16 has no code of its own and comes as its bits, "H"."""
     cdef const char *text = view.format
     if text == NULL:
         return -1
     if text[0] in (b"@", b"=", NATIVE_ORDER):
         text += 1
-    if text[0] == b"f" and text[1] == 0 and view.itemsize == 4:
+    if text[1] != 0:
+        return -1
+    if text[0] == b"f" and view.itemsize == 4:
         return FO_F32
-    if text[0] == b"d" and text[1] == 0 and view.itemsize == 8:
+    if text[0] == b"d" and view.itemsize == 8:
         return FO_F64
+    if text[0] == b"e" and view.itemsize == 2:
+        return FO_F16
+    if text[0] == b"H" and view.itemsize == 2:
+        return FO_BF16
     return -1
 
 
+cdef int arithmetic_of(int type) noexcept:
+    return FO_F64 if type == FO_F64 else FO_F32
+
+
+NOTHING = b""
 cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
 
 
@@ -82,6 +125,7 @@ cdef bint aligned(Py_buffer *view) noexcept:
 
 
 cdef void describe(fo_array *array, Py_buffer *view) noexcept:
+    array.type = type_of(view)
     array.data = <char *>view.buf
     array.ndim = view.ndim
     array.shape = view.shape
@@ -93,20 +137,6 @@ cdef void describe(fo_array *array, Py_buffer *view) noexcept:
 cdef void release_all(Py_buffer *views, Py_ssize_t count) noexcept:
     for k in range(count):
         PyBuffer_Release(&views[k])
-
-
-cdef fo_prelude prelude_of(double scale, double l2, double decay) noexcept nogil:
-    """The prelude, with a scale that a float32 may not hold in two factors that it does."""
-    cdef fo_prelude prelude
-    cdef int exponent = 0
-    prelude.fold = 1
-    if scale != 0 and -1e-30 < scale < 1e-30:
-        frexp(scale, &exponent)
-        prelude.fold = ldexp(1, exponent // 2)
-    prelude.scale = scale / prelude.fold
-    prelude.l2 = l2
-    prelude.decay = decay
-    return prelude
 
 
 def commit(list arrays, list dicts, Plan plan, long long t):
@@ -164,14 +194,21 @@ cdef class StepInfo:
         Global 2-norm of the gradients before clipping; nan if `clip_norm` is not set.
     clip_coef : float
         What the gradients were multiplied by, `min(1, clip_norm / grad_norm)`; 1 if unclipped.
+        The least of them where tensors are clipped one by one; nan where rows are.
+    nonfinite : int
+        How many elements of the gradients were NaN or infinite.
+    skipped : bool
+        The step was left out because of these, or only added to the accumulated gradients.
     """
 
-    cdef readonly long long t
+    cdef readonly long long t, nonfinite
     cdef readonly double lr, grad_norm, clip_coef
+    cdef readonly bint skipped
 
     def __repr__(self):
         return (f"StepInfo(t={self.t}, lr={self.lr:g}, grad_norm={self.grad_norm:g}, "
-                f"clip_coef={self.clip_coef:g})")
+                f"clip_coef={self.clip_coef:g}, nonfinite={self.nonfinite}, "
+                f"skipped={self.skipped})")
 
 
 @cython.final
@@ -196,74 +233,139 @@ cdef class Plan:
     cdef bint *in_f32
     cdef bint *is_eps
     cdef public long long t
-    cdef Py_ssize_t n_states_held
+    cdef public bint zeroes  # gradients are written to
+    cdef Py_ssize_t n_others, room
     cdef fo_segment *segments
     cdef Py_ssize_t *ends
-    cdef fo_prelude *preludes
-    cdef double *scalars
+    cdef fo_group *groups
     cdef double *partials
+    cdef double *row_scales
     cdef size_t *hulls
     cdef Py_ssize_t n_hulls
 
-    def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls):
-        cdef Py_ssize_t k, j
+    def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls,
+                  dict extra=None):
+        """`extra`: "copy", "rest", "average" -> one array or None per parameter; "stochastic".
+
+        A state is an array, or (codes, largest magnitudes, whether signed) in 8 bits.
+        """
+        cdef Py_ssize_t k, j, rows
         declared = rules()
         self.rule = list(declared).index(rule)
         self.scalar_names = declared[rule][1]
         self.n_scalars = len(self.scalar_names)
         self.names = names
         self.n_groups = max(groups) + 1
+        extra = extra or {}
         count = len(params)
+        self.room = count * (2 * FO_MAX_STATES + 3)
         self.w = <Py_buffer *>calloc(count, sizeof(Py_buffer))
         self.g = <Py_buffer *>calloc(count, sizeof(Py_buffer))
         self.fresh = <Py_buffer *>calloc(count, sizeof(Py_buffer))
-        self.s = <Py_buffer *>calloc(count * FO_MAX_STATES, sizeof(Py_buffer))
+        self.s = <Py_buffer *>calloc(self.room, sizeof(Py_buffer))
         self.in_f32 = <bint *>calloc(self.n_groups, sizeof(bint))
         self.is_eps = <bint *>calloc(FO_MAX_SCALARS, sizeof(bint))
         self.segments = <fo_segment *>calloc(count, sizeof(fo_segment))
         self.ends = <Py_ssize_t *>calloc(count, sizeof(Py_ssize_t))
-        self.preludes = <fo_prelude *>calloc(self.n_groups, sizeof(fo_prelude))
-        self.scalars = <double *>calloc(self.n_groups * FO_MAX_SCALARS, sizeof(double))
+        self.groups = <fo_group *>calloc(self.n_groups, sizeof(fo_group))
         self.hulls = <size_t *>calloc(2 * len(hulls) + 1, sizeof(size_t))
         if not (self.w and self.g and self.fresh and self.s and self.segments and self.ends
-                and self.preludes and self.scalars and self.hulls and self.in_f32 and self.is_eps):
+                and self.groups and self.hulls and self.in_f32 and self.is_eps):
             raise MemoryError
         for k in range(self.n_scalars):
             self.is_eps[k] = self.scalar_names[k].startswith("eps")
         self.n_hulls = len(hulls)
         for k in range(self.n_hulls):
             self.hulls[2 * k], self.hulls[2 * k + 1] = hulls[k]
+        for k in range(self.n_groups):
+            no_stages(&self.groups[k])
+        rows = 0
         for k in range(count):
             PyObject_GetBuffer(params[k], &self.w[k], PyBUF_WRITABLE | PyBUF_STRIDES | PyBUF_FORMAT)
             self.count = k + 1
             segment = &self.segments[k]
-            segment.dtype = dtype_of(&self.w[k])
-            segment.n = self.w[k].len // self.w[k].itemsize
             describe(&segment.w, &self.w[k])
-            segment.prelude = &self.preludes[<Py_ssize_t>groups[k]]
-            segment.scalars = &self.scalars[<Py_ssize_t>groups[k] * FO_MAX_SCALARS]
+            segment.dtype = arithmetic_of(segment.w.type)
+            segment.number = <uint32_t>k
+            segment.n = self.w[k].len // self.w[k].itemsize
+            segment.row = segment.n
+            if self.w[k].ndim > 1 and self.w[k].shape[0] > 0:
+                segment.row = segment.n // self.w[k].shape[0]
+            rows += segment.n // segment.row if segment.row else 0
+            segment.group = &self.groups[<Py_ssize_t>groups[k]]
+            segment.gain = segment.l2_gain = 1
+            segment.stochastic = extra.get("stochastic", False)
             if segment.dtype == FO_F32:
                 self.in_f32[<Py_ssize_t>groups[k]] = True
             for j in range(len(states[k])):
-                view = &self.s[self.n_states_held]
-                PyObject_GetBuffer(states[k][j], view,
-                                   PyBUF_WRITABLE | PyBUF_STRIDES | PyBUF_FORMAT)
-                self.n_states_held += 1
-                if (dtype_of(view) != segment.dtype or not same_shape(view, &self.w[k])
-                        or not PyBuffer_IsContiguous(view, b"C")):
-                    raise ValueError(f"a state of {names[k]!r} has the wrong dtype or layout")
-                segment.states[j] = view.buf
+                self.hold_state(k, &segment.states[j], states[k][j])
+            if "copy" in extra and extra["copy"][k] is not None:
+                view = self.hold_other(extra["copy"][k])
+                if not same_shape(view, &self.w[k]):
+                    raise ValueError(f"a copy of {names[k]!r} has the wrong shape")
+                describe(&segment.copy, view)
+            if "rest" in extra and extra["rest"][k] is not None:
+                segment.rest = self.hold_like(k, extra["rest"][k], FO_BF16).buf
+            if "average" in extra and extra["average"][k] is not None:
+                segment.average = self.hold_like(k, extra["average"][k], segment.dtype).buf
             self.elements += segment.n
             self.ends[k] = self.elements
         self.partials = <double *>malloc((fo_partials(self.segments, self.count) + 1)
                                          * sizeof(double))
         if not self.partials:
             raise MemoryError
+        if extra.get("clip_rows", False):
+            self.row_scales = <double *>malloc((rows + 1) * sizeof(double))
+            if not self.row_scales:
+                raise MemoryError
+            rows = 0
+            for k in range(self.count):
+                segment = &self.segments[k]
+                if segment.row:
+                    segment.row_scale = self.row_scales + rows
+                    rows += segment.n // segment.row
+
+    cdef Py_buffer *hold_other(self, array) except NULL:
+        cdef Py_buffer *view = &self.s[self.n_others]
+        PyObject_GetBuffer(array, view, PyBUF_WRITABLE | PyBUF_STRIDES | PyBUF_FORMAT)
+        self.n_others += 1
+        return view
+
+    cdef Py_buffer *hold_like(self, Py_ssize_t k, array, int type) except NULL:
+        """Hold a contiguous array of the shape of parameter k, of `type` or -1 for any."""
+        cdef Py_buffer *view = self.hold_other(array)
+        if (type_of(view) < 0 or (type >= 0 and type_of(view) != type)
+                or not same_shape(view, &self.w[k]) or not PyBuffer_IsContiguous(view, b"C")):
+            raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
+        return view
+
+    cdef int hold_state(self, Py_ssize_t k, fo_state *state, value) except -1:
+        cdef Py_buffer *view
+        cdef Py_buffer *largest
+        cdef Py_ssize_t n = self.segments[k].n
+        if isinstance(value, tuple):
+            codes, magnitudes, signed = value
+            view, largest = self.hold_other(codes), self.hold_other(magnitudes)
+            if (view.itemsize != 1 or view.len != n or type_of(largest) != FO_F32
+                    or largest.len // 4 != (n + FO_QUANTUM - 1) // FO_QUANTUM
+                    or self.segments[k].dtype != FO_F32
+                    or not PyBuffer_IsContiguous(view, b"C")
+                    or not PyBuffer_IsContiguous(largest, b"C")):
+                raise ValueError(f"an 8-bit state of {self.names[k]!r} has the wrong layout")
+            state.type = FO_S8 if signed else FO_U8
+            state.largest = <float *>largest.buf
+        else:
+            view = self.hold_like(k, value, -1)
+            state.type = type_of(view)
+            if arithmetic_of(state.type) != self.segments[k].dtype:
+                raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
+        state.data = <char *>view.buf
+        return 0
 
     def __dealloc__(self):
         release_all(self.g, self.held)
         release_all(self.w, self.count)
-        release_all(self.s, self.n_states_held)
+        release_all(self.s, self.n_others)
         free(self.w)
         free(self.g)
         free(self.fresh)
@@ -272,9 +374,9 @@ cdef class Plan:
         free(self.is_eps)
         free(self.segments)
         free(self.ends)
-        free(self.preludes)
-        free(self.scalars)
+        free(self.groups)
         free(self.partials)
+        free(self.row_scales)
         free(self.hulls)
 
     def __enter__(self):
@@ -305,15 +407,13 @@ cdef class Plan:
         try:
             for k in range(self.count):
                 view = &self.fresh[k]
-                try:
-                    PyObject_GetBuffer(grads[k], view, PyBUF_STRIDES | PyBUF_FORMAT)
-                except TypeError:
-                    raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
-                                    f"{type(grads[k]).__name__}: use numpy.asarray") from None
-                except (BufferError, ValueError) as error:
-                    raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
+                if grads[k] is None and self.segments[k].frozen:
+                    PyObject_GetBuffer(NOTHING, view, PyBUF_STRIDES | PyBUF_FORMAT)
+                    got = k + 1
+                    continue
+                bits = self.fetch(k, grads[k], view)
                 got = k + 1
-                self.check_gradient(k, view, grads[k], clash)
+                self.check_gradient(k, view, grads[k], bits, clash)
         except BaseException:
             release_all(self.fresh, got)
             raise
@@ -324,17 +424,38 @@ cdef class Plan:
         for k in range(self.count):
             describe(&self.segments[k].g, &self.g[k])
 
-    cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, clash) except -1:
+    cdef int fetch(self, Py_ssize_t k, grad, Py_buffer *view) except -1:
+        """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""
+        try:
+            PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            return False
+        except TypeError:
+            raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
+                            f"{type(grad).__name__}: use numpy.asarray") from None
+        except (BufferError, ValueError) as error:
+            # ml_dtypes' bfloat16, which the buffer protocol has no code for
+            if getattr(getattr(grad, "dtype", None), "name", "") == "bfloat16":
+                PyObject_GetBuffer(grad.view("uint16"), view, PyBUF_STRIDES | PyBUF_FORMAT)
+                return True
+            raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
+
+    cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, bint bits,
+                            clash) except -1:
         cdef size_t low, high
         cdef Py_ssize_t first = 0, last = self.n_hulls, middle
         if not same_shape(view, &self.w[k]):
             raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)}, "
                              f"its parameter {shape_of(&self.w[k])}")
-        if dtype_of(view) != self.segments[k].dtype:
+        cdef int type = type_of(view)
+        if (type < 0 or arithmetic_of(type) != self.segments[k].dtype
+                or (type == FO_BF16 and not bits)):
             wanted = "float32" if self.segments[k].dtype == FO_F32 else "float64"
             found = "none" if view.format == NULL else repr(view.format.decode())
-            raise TypeError(f"gradient of {self.names[k]!r} must be a native {wanted} array like "
-                            f"its parameter, got format {found}")
+            also = ", float16 or bfloat16" if wanted == "float32" else ""
+            raise TypeError(f"gradient of {self.names[k]!r} must be a native {wanted}{also} array "
+                            f"like its parameter, got format {found}")
+        if self.zeroes and view.readonly:
+            raise ValueError(f"gradient of {self.names[k]!r} is read-only: zero_grad writes to it")
         if hasattr(grad, "mask"):
             raise TypeError(f"gradient of {self.names[k]!r} is a masked array, whose mask a step "
                             "would not respect: pass its .data")
@@ -351,33 +472,69 @@ cdef class Plan:
             clash(k, grad)
         return 0
 
-    def set_groups(self, tuple groups, scalars, bint decoupled):
+    def set_groups(self, tuple slots, scalars, decay_of):
         """Set the numbers of every group for the next step; return the first group's lr.
 
-        `scalars(h, t)` gives the rule's from the group's hyper-parameters h.
+        `slots`: (group, steps it has missed) for each group of the plan. `scalars(h, t)` gives
+        the rule's numbers from the group's hyper-parameters h; `decay_of(h)` what is taken from w
+        before the rule if the decay is decoupled, else None: then weight_decay is an L2 penalty.
         """
         cdef int k = 0
-        cdef double lr, decay, first = 0
+        cdef double decay, first = 0
         next_t = self.t + 1
-        for group in groups:
+        for group, missed in slots:
             h = group.at(self.t) if group.scheduled else group.plain
-            lr = h["lr"]
             decay = h.get("weight_decay", 0.0)
-            self.set_group(k, -1 if h["maximize"] else 1, 0 if decoupled else decay,
-                           lr * decay if decoupled else 0, scalars(h, next_t))
+            if h["proximal"]:
+                self.set_group(k, -1 if h["maximize"] else 1, 0, 0, scalars(h, next_t - missed))
+            elif decay_of is None:
+                self.set_group(k, -1 if h["maximize"] else 1, decay, 0,
+                               scalars(h, next_t - missed))
+            else:
+                self.set_group(k, -1 if h["maximize"] else 1, 0, decay_of(h) if decay else 0,
+                               scalars(h, next_t - missed))
             if k == 0:
-                first = lr
+                first = h["lr"]
+            if group.staged:
+                self.set_stages(k, h, decay)
             k += 1
         return first
+
+    cdef int set_stages(self, int k, dict h, double decay) except -1:
+        """Set what is done to the parameters of a group beside the rule."""
+        cdef fo_group *group = &self.groups[k]
+        cdef double lr = h["lr"]
+        group.l1 = 0 if h["proximal"] else h["l1"]
+        group.soft = lr * <double>h["l1"] if h["proximal"] else 0
+        group.divided = 1 / (1 + lr * decay) if h["proximal"] else 1
+        group.least = -INFINITY if h["lower"] is None else h["lower"]
+        group.most = INFINITY if h["upper"] is None else h["upper"]
+        group.max_norm = INFINITY if h["max_norm"] is None else h["max_norm"]
+        if group.least > group.most:
+            raise ValueError(f"lower must be <= upper, got lower={group.least}, "
+                             f"upper={group.most}")
+        return 0
+
+    def set_common(self, double clip_value, bint mask, bint zero_grad, double average, bint pull):
+        """Set the stages that are the same in all groups."""
+        cdef fo_group *group
+        for k in range(self.n_groups):
+            group = &self.groups[k]
+            group.clip_value = clip_value
+            group.mask = mask
+            group.zero_grad = zero_grad
+            group.average = average
+            group.pull = pull
 
     cpdef set_group(self, int group, double scale, double l2, double decay, dict scalars):
         """Set the numbers of one group: the prelude, and the rule's scalars by name."""
         cdef int j
         cdef double value
-        cdef double *out = &self.scalars[group * FO_MAX_SCALARS]
+        cdef double *out
         cdef double most
         if not 0 <= group < self.n_groups:
             raise IndexError(group)
+        out = self.groups[group].scalars
         most = FLT_MAX if self.in_f32[group] else 1e308
         if not (-most <= scale <= most and -most <= l2 <= most and -most <= decay <= most):
             raise ValueError("weight_decay, or lr * weight_decay, is no number or too large for "
@@ -392,53 +549,134 @@ cdef class Plan:
                 raise ValueError(f"{name} is {value:g} in this step, which is 0 in float32: use 0 "
                                  f"or at least {FLT_MIN:g}")
             out[j] = value
-        self.preludes[group] = prelude_of(scale, l2, decay)
+        self.groups[group].prelude = fo_make_prelude(scale, l2, decay)
 
     def scale(self, double factor):
         """Multiply every group's gradient scale, for clipping."""
         cdef fo_prelude *p
         for k in range(self.n_groups):
-            p = &self.preludes[k]
-            p[0] = prelude_of(p.fold * p.scale * factor, p.l2, p.decay)
+            p = &self.groups[k].prelude
+            p[0] = fo_make_prelude(p.fold * p.scale * factor, p.l2, p.decay)
 
-    def norm(self, int threads):
-        """The 2-norm over all held gradients, right even where its square is out of range."""
+    def freeze(self, Py_ssize_t k, bint frozen):
+        """Leave parameter k alone from now on, or not."""
+        self.segments[k].frozen = frozen
+
+    def set_gain(self, Py_ssize_t k, double gain, double l2_gain):
+        """Multiply the gradient's scale and the L2 penalty of parameter k from now on."""
+        self.segments[k].gain = gain
+        self.segments[k].l2_gain = l2_gain
+
+    def norm(self, int threads, Py_ssize_t k=-1):
+        """The 2-norm over all held gradients, or of gradient k.
+
+        Right even where its square is out of range.
+        """
         cdef double result
         cdef double scale = 1
-        if self.held != self.count:
+        cdef const fo_segment *first = self.segments if k < 0 else &self.segments[k]
+        cdef Py_ssize_t count = self.count if k < 0 else 1
+        if self.held != self.count or k >= self.count:
             raise RuntimeError("the plan holds no gradients")
         with nogil:
-            result = fo_reduce_gradients(self.segments, self.count, FO_SUMSQ, 1, self.partials,
-                                         threads)
+            result = fo_reduce_gradients(first, count, FO_SUMSQ, 1, self.partials, threads)
             if not 1e-280 < result < 1e300:
-                scale = fo_reduce_gradients(self.segments, self.count, FO_ABSMAX, 1,
-                                            self.partials, threads)
+                scale = fo_reduce_gradients(first, count, FO_ABSMAX, 1, self.partials, threads)
                 if isfinite(scale) and scale > 0:
                     # A power of two near the maximum: scaling by it is exact.
                     scale = power_of_two(scale)
-                    result = fo_reduce_gradients(self.segments, self.count, FO_SUMSQ, 1 / scale,
-                                                 self.partials, threads)
+                    result = fo_reduce_gradients(first, count, FO_SUMSQ, 1 / scale, self.partials,
+                                                 threads)
                 else:
                     result = scale
                     scale = 1
         return sqrt(result) * scale
 
+    def finite(self, int threads):
+        """Whether all held gradients are finite."""
+        cdef double largest
+        with nogil:
+            largest = fo_reduce_gradients(self.segments, self.count, FO_ABSMAX, 1, self.partials,
+                                          threads)
+        return isfinite(largest)
+
+    def gradients(self):
+        """Return arrays over the held gradients; only while they are held. For rare paths."""
+        import numpy
+        found = []
+        for k in range(self.count):
+            if self.segments[k].frozen:
+                found.append(numpy.empty(0))
+                continue
+            one = numpy.empty(shape_of(&self.g[k]), "f4" if self.segments[k].dtype == FO_F32
+                              else "f8")
+            self.copy_gradient(k, one)
+            found.append(one)
+        return found
+
+    cdef int copy_gradient(self, Py_ssize_t k, out) except -1:
+        """Write gradient k to a new array, converted."""
+        cdef Py_buffer view
+        cdef Py_ssize_t start = 0, n
+        cdef Py_ssize_t size = 8 if self.segments[k].dtype == FO_F64 else 4
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE | PyBUF_STRIDES)
+        while start < self.segments[k].n:
+            n = min(self.segments[k].n - start, FO_BLOCK)
+            fo_gather(&self.segments[k].g, fo_current(), start, n, <char *>view.buf + start * size)
+            start += n
+        PyBuffer_Release(&view)
+        return 0
+
+    def clip_rows(self, double most, int threads):
+        """Clip the norm of every row of every gradient in the next step."""
+        with nogil:
+            for k in range(self.count):
+                if self.segments[k].row_scale and not self.segments[k].frozen:
+                    fo_clip_rows(&self.segments[k], most, threads)
+
     def run(self, int threads, double lr, double grad_norm, double clip_coef):
         """Do the step, count it, and return its record."""
+        cdef Py_ssize_t bad
+        cdef uint32_t key = self.key()
         if self.held != self.count:
             raise RuntimeError("the plan holds no gradients")
         if self.elements < GIL_WORTH:
-            fo_step(self.segments, self.ends, self.count, self.rule, 1)
+            bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 1)
         else:
             with nogil:
-                fo_step(self.segments, self.ends, self.count, self.rule, threads)
+                bad = fo_step(self.segments, self.ends, self.count, self.rule, key, threads)
+        for k in range(self.count):
+            if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
+                with nogil:
+                    fo_project_rows(&self.segments[k], self.segments[k].group.max_norm, threads)
         self.t += 1
+        return self.info(lr, grad_norm, clip_coef, bad, False)
+
+    cdef uint32_t key(self):
+        """Of the random numbers of the next step."""
+        cdef uint64_t x = (<uint64_t>self.t + 1) * <uint64_t>0x9e3779b97f4a7c15
+        x = (x ^ (x >> 32)) * <uint64_t>0xd6e8feb86659fd93
+        return <uint32_t>(x >> 32)
+
+    cpdef StepInfo info(self, double lr, double grad_norm, double clip_coef, long long nonfinite,
+                        bint skipped):
+        """Return the record of a step."""
         cdef StepInfo info = StepInfo.__new__(StepInfo)
         info.t = self.t
         info.lr = lr
         info.grad_norm = grad_norm
         info.clip_coef = clip_coef
+        info.nonfinite = nonfinite
+        info.skipped = skipped
         return info
+
+
+cdef void no_stages(fo_group *group) noexcept:
+    group.clip_value = INFINITY
+    group.divided = 1
+    group.least = -INFINITY
+    group.most = INFINITY
+    group.max_norm = INFINITY
 
 
 cdef double power_of_two(double x) noexcept nogil:

@@ -43,7 +43,7 @@ def sparse_step(str rule, at, w, g, list states, double scale, double l2, double
     cdef Py_buffer views[3 + 4]
     cdef void *pointers[4]
     cdef double numbers[16]
-    cdef fo_prelude prelude = prelude_of(scale, l2, decay)
+    cdef fo_prelude prelude = fo_make_prelude(scale, l2, decay)
     cdef int held = 0, dtype, index_type, k
     cdef Py_ssize_t n
     names, scalar_names = rules()[rule]

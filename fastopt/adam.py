@@ -57,6 +57,7 @@ class Adam(Optimizer):
 
     rule = "adam"
     state_names = {"m": "exp_avg", "v": "exp_avg_sq", "x": "max_exp_avg_sq"}
+    state_kinds = {"m": "signed", "v": "unsigned"}
 
     def __init__(
         self,
@@ -88,7 +89,14 @@ class Adam(Optimizer):
         chosen = {group["amsgrad"] for group in self.param_groups}
         if len(chosen) > 1:
             raise ValueError(f"{type(self).__name__}: amsgrad must be the same in all groups")
-        return "amsgrad" if chosen.pop() else "adam"
+        if not chosen.pop():
+            return "adam"
+        if self._state_dtype is not None:
+            raise ValueError(
+                f"{type(self).__name__}: amsgrad keeps the largest v, which rounding at random "
+                "would raise: state_dtype must be None"
+            )
+        return "amsgrad"
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the averages' weights, and the bias corrections inside lr and a."""

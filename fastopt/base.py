@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import nan
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf, isfinite, nan
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from fastopt import checkpoint
+from fastopt import checkpoint, gradients, precision
 from fastopt._core import Plan, StepInfo, rules
-from fastopt.hyperparameters import Group, check, nearest
-from fastopt.parameters import (
-    aligned_full,
-    hulls,
-    named_arrays,
-    refuse_shared,
-    share_memory,
-    transposed,
-)
+from fastopt.checks import count, flag, one_of
+from fastopt.hyperparameters import COMMON, Group, check, nearest
+from fastopt.parameters import hulls, named_arrays, refuse_shared, share_memory, transposed
 from fastopt.threads import resolve
 
 __all__ = ["Optimizer", "StepInfo"]
@@ -30,8 +25,21 @@ class Common(TypedDict, total=False):
     """The keywords that every optimizer takes, see `Optimizer`."""
 
     maximize: bool
+    l1: Any
+    proximal: bool
+    lower: float | None
+    upper: float | None
+    max_norm: float | None
     threads: int | None
     clip_norm: float | None
+    clip_per: str
+    clip_value: float | None
+    nonfinite: str
+    ema: Any
+    accumulate: int
+    zero_grad: bool
+    rounding: str
+    state_dtype: str | None
 
 
 class Optimizer:
@@ -51,11 +59,43 @@ class Optimizer:
         The hyper-parameters' defaults by name.
     maximize : bool
         Ascend instead of descend.
+    l1 : float or schedule
+        L1 penalty: l1 * sign(w) is added to the gradient, after clipping.
+    proximal : bool
+        Apply l1 and weight_decay by their proximal step instead: after the rule, w is moved
+        towards 0 by lr * l1, not beyond, and divided by 1 + lr * weight_decay.
+    lower, upper : float, optional
+        Bounds of every element, kept by clipping it after each step; lower=0 for w >= 0.
+    max_norm : float, optional
+        Bound of the 2-norm of each row (index of the first axis; a vector is one row), kept by
+        scaling it down after each step, in another pass.
     threads : int, optional
         Threads for large steps; by default what `fastopt.get_num_threads()` says.
     clip_norm : float, optional
         Gradients are multiplied by `min(1, clip_norm / norm)`, `norm` being the 2-norm of all of
         them together; NaN in one of them thus reaches every parameter.
+    clip_per : {"all", "tensor", "row"}
+        Whether clip_norm bounds the norm of all gradients, of each, or of each row of each.
+    clip_value : float, optional
+        Elements of gradients are clipped to [-clip_value, clip_value]; not with clip_norm.
+    nonfinite : {"propagate", "mask", "skip", "raise"}
+        What to do where a gradient is NaN or infinite: let it through, take it as 0, leave the
+        whole step out, or raise FloatingPointError naming it. The last two read all gradients
+        first. All but the last count: `StepInfo.nonfinite`.
+    ema : float or schedule, optional
+        Keep an average of the weights in the state "ema", e <- ema * e + (1 - ema) * w after
+        each step, from the initial weights on; see `averaged`.
+    accumulate : int
+        Take a step with the mean of so many gradients; `step` only adds the others up.
+    zero_grad : bool
+        Set gradients to zero in the same pass.
+    rounding : {"stochastic", "nearest", "kahan", "master"}
+        How float16 and bfloat16 parameters take a step, which is computed in float32: rounded up
+        or down at random without bias; to nearest, where small steps are lost; to nearest with
+        what is lost kept in a second bfloat16 array; or from a float32 original in the state.
+    state_dtype : {None, "bfloat16", "8bit"}
+        Keep averages of gradients and squares in 16 bits, or in 8 bits with one float32 for
+        every 256 elements, rounded at random without bias.
 
     Attributes
     ----------
@@ -70,6 +110,7 @@ class Optimizer:
     rule: str
     decoupled: ClassVar[bool] = False
     state_names: ClassVar[dict[str, str]] = {}
+    state_kinds: ClassVar[dict[str, str]] = {}  # letter -> "signed", "unsigned": may be compressed
     registry: ClassVar[dict[str, type[Optimizer]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -86,35 +127,81 @@ class Optimizer:
         params: Any,
         values: dict[str, Any],
         *,
-        maximize: bool = False,
         threads: int | None = None,
         clip_norm: float | None = None,
-        **unknown: Any,
+        clip_per: str = "all",
+        clip_value: float | None = None,
+        nonfinite: str = "propagate",
+        ema: Any = None,
+        accumulate: int = 1,
+        zero_grad: bool = False,
+        rounding: str = "stochastic",
+        state_dtype: str | None = None,
+        **common: Any,
     ) -> None:
         owner = type(self).__name__
-        values = {**values, "maximize": maximize}
-        for name in unknown:
-            raise TypeError(
-                f"{owner}: unknown keyword {name!r}"
-                + nearest(name, [*values, "threads", "clip_norm"])
-            )
+        for name in common:
+            if name not in COMMON:
+                known = dict.fromkeys([*values, *Common.__annotations__])
+                raise TypeError(f"{owner}: unknown keyword {name!r}" + nearest(name, known))
+        values = {**values, **COMMON, **common}
         self.threads = threads
+        self._clip_value: float | None = None
         self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self._clip_per = one_of("clip_per", clip_per, ("all", "tensor", "row"))
+        self._nonfinite = one_of("nonfinite", nonfinite, ("propagate", "mask", "skip", "raise"))
+        self._ema = None if ema is None else self._checked_ema(ema)
+        self._accumulate = count("accumulate", accumulate, 1)
+        self._zero_grad = flag("zero_grad", zero_grad)
+        self._rounding = one_of("rounding", rounding, precision.ROUNDINGS)
+        self._state_dtype = one_of("state_dtype", state_dtype, precision.STATE_DTYPES)
+        self._frozen: set[str] = set()
+        self._missed: dict[str, int] = {}  # name -> steps that it did not take part in
+        self._hooks: tuple[list[Callable[..., None]], list[Callable[..., None]]] = ([], [])
+        self._gathered = 0  # gradients accumulated since the last step
+        self._stale = False  # the plan does not know yet who has missed which steps
         self._groups = self._make_groups(params, values)
         self._name_arrays()
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
-        self._state = {
-            name: {
-                self.state_names[letter]: aligned_full(
-                    array, self.initial(group.at(0)).get(letter, 0.0)
-                )
-                for letter in rules()[self.rule][0]
-            }
-            for group in self.param_groups
-            for name, array in group["params"].items()
-        }
+        self._state: dict[str, dict[str, np.ndarray]] = {}
+        self._make_state(self._groups)
         self._prepare(0)
+
+    def _checked_ema(self, ema: Any) -> Any:
+        return ema if callable(ema) else check(type(self).__name__, "ema", ema)
+
+    def _make_state(self, groups: Sequence[Group]) -> None:
+        """Make the states of the parameters of new groups."""
+        compressed = 0
+        for group in groups:
+            initial = self.initial(group.at(0))
+            for name, array in group["params"].items():
+                state = self._state[name] = {}
+                for letter in rules()[self.rule][0]:
+                    low = None if array.dtype == np.float64 else self._state_dtype
+                    kind = self.state_kinds.get(letter)
+                    compressed += low is not None and kind is not None
+                    state |= precision.new_state(
+                        array, self.state_names[letter], initial.get(letter, 0.0), kind, low
+                    )
+                exact = precision.working_dtype(array)
+                if precision.is_low(array) and self._rounding == "master":
+                    state["master"] = precision.like(array, exact)
+                    state["master"][...] = array
+                if precision.is_low(array) and self._rounding == "kahan":
+                    state["rest"] = precision.like(array, np.dtype(np.uint16))
+                if self._ema is not None:
+                    state["ema"] = precision.like(array, exact)
+                    state["ema"][...] = array
+                if self._accumulate > 1:
+                    state["accumulated"] = precision.like(array, exact)
+        if self._state_dtype and not compressed:
+            raise ValueError(
+                f"{type(self).__name__}: state_dtype={self._state_dtype!r} needs a rule with "
+                f"averages and float32, float16 or bfloat16 parameters"
+            )
 
     def _name_arrays(self) -> None:
         self._arrays = {name: a for group in self._groups for name, a in group["params"].items()}
@@ -152,8 +239,27 @@ class Optimizer:
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
         self._clip_norm = None if value is None else check(type(self).__name__, "clip_norm", value)
+        self._refuse_two_clips()
 
-    def _make_groups(self, params: Any, values: dict[str, Any]) -> tuple[Group, ...]:
+    @property
+    def clip_value(self) -> float | None:
+        """The largest magnitude of an element of a gradient, or None."""
+        return self._clip_value
+
+    @clip_value.setter
+    def clip_value(self, value: float | None) -> None:
+        owner = type(self).__name__
+        self._clip_value = None if value is None else check(owner, "clip_value", value)
+        self._simple = False
+        self._refuse_two_clips()
+
+    def _refuse_two_clips(self) -> None:
+        if self._clip_norm is not None and self._clip_value is not None:
+            raise ValueError(f"{type(self).__name__}: clip_norm and clip_value: pass one of them")
+
+    def _make_groups(
+        self, params: Any, values: dict[str, Any], known: Sequence[str] | Mapping[str, Any] = ()
+    ) -> tuple[Group, ...]:
         owner = type(self).__name__
         given = [{"params": params}]
         if isinstance(params, Mapping) and "params" in params and {*params} & {*values}:
@@ -161,7 +267,7 @@ class Optimizer:
         if isinstance(params, Sequence) and params and all(isinstance(p, Mapping) for p in params):
             given = list(params)
         groups: list[Group] = []
-        taken: set[str] = set()
+        taken: set[str] = set(known)
         for k, group in enumerate(given):
             if "params" not in group:
                 raise ValueError(f"{owner}: group {k} has no 'params'")
@@ -184,24 +290,83 @@ class Optimizer:
         """Resolve all pointers once."""
         self._bound = False
         self._order = tuple(self._arrays)
-        states = [list(self._state[name].values()) for name in self._order]
+        arrays, states = list(self._arrays.values()), [self._state[name] for name in self._order]
         # A copy of a parameter may have another order of axes than the states made for it.
         self._transposed = [
             k
-            for k, array in enumerate(self._arrays.values())
-            if transposed(array) and all(s.flags.f_contiguous for s in states[k])
+            for k, array in enumerate(arrays)
+            if transposed(array) and all(s.flags.f_contiguous for s in self._shaped(states[k]))
         ]
-        self._own = list(self._arrays.values()) + [s for one in states for s in one]
         flip = set(self._transposed)
+
+        def view(k: int, array: np.ndarray | None) -> np.ndarray | None:
+            return array if array is None or k not in flip else array.T
+
+        def stored(k: int, letter: str) -> Any:
+            name = self.state_names[letter]
+            array = view(k, states[k][name])
+            largest = states[k].get(name + precision.LARGEST)
+            signed = self.state_kinds.get(letter) == "signed"
+            return array if largest is None else (array, largest, signed)
+
+        seen = [view(k, precision.bits(array)) for k, array in enumerate(arrays)]
+        masters = [view(k, state.get("master")) for k, state in enumerate(states)]
+        self._own = arrays + [s for state in states for s in state.values()]
+        groups = self._make_slots()
+        letters = rules()[self.rule][0]
         self._plan = Plan(
             self.rule,
             self._order,
-            [a.T if k in flip else a for k, a in enumerate(self._arrays.values())],
-            [[s.T if k in flip else s for s in one] for k, one in enumerate(states)],
-            [k for k, group in enumerate(self.param_groups) for _ in group["params"]],
+            [array if m is None else m for array, m in zip(seen, masters, strict=True)],
+            [[stored(k, letter) for letter in letters] for k in range(len(arrays))],
+            groups,
             hulls(self._own),
+            {
+                "copy": [None if m is None else a for a, m in zip(seen, masters, strict=True)],
+                "rest": [view(k, state.get("rest")) for k, state in enumerate(states)],
+                "average": [view(k, state.get("ema")) for k, state in enumerate(states)],
+                "stochastic": self._rounding == "stochastic",
+                "clip_rows": self._clip_per == "row",
+            },
         )
         self._plan.t = t
+        self._plan.zeroes = self._zero_grad
+        for k, name in enumerate(self._order):
+            self._plan.freeze(k, name in self._frozen)
+        self._decay = self.decay if self.decoupled else None
+        self._simple = (
+            self._ema is None
+            and self._clip_value is None
+            and self._nonfinite == "propagate"
+            and self._accumulate == 1
+            and not self._zero_grad
+        )
+        self._sums = None
+        if self._accumulate > 1:
+            sums = [view(k, state["accumulated"]) for k, state in enumerate(states)]
+            self._sums = Plan(
+                "sgd", self._order, sums, [[] for _ in sums], [0] * len(sums), hulls(self._own)
+            )
+            self._sums.set_group(0, 1.0, 0.0, 0.0, {"lr": -1.0})
+            self._sums.zeroes = self._zero_grad
+            self._plan.hold(sums, lambda k, grad: None, False)
+
+    def _shaped(self, state: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [s for name, s in state.items() if not name.endswith(precision.LARGEST)]
+
+    def _make_slots(self) -> list[int]:
+        """Make one slot of numbers for each group and count of missed steps; return whose is whose.
+
+        A parameter that was frozen or came later has its own bias corrections.
+        """
+        slots: dict[tuple[int, int], int] = {}
+        whose = []
+        for k, group in enumerate(self._groups):
+            for name in group["params"]:
+                slot = (k, self._missed.get(name, 0))
+                whose.append(slots.setdefault(slot, len(slots)))
+        self._slots = tuple((self._groups[k], missed) for k, missed in slots)
+        return whose
 
     # What a rule defines.
 
@@ -213,9 +378,13 @@ class Optimizer:
         """Return the rule's scalars by name, in double, for step `t` = 1, 2, ..."""
         raise NotImplementedError
 
-    def initial(self, h: dict[str, Any]) -> dict[str, float]:
-        """Return what states start from, by letter, where it is not 0."""
+    def initial(self, h: dict[str, Any]) -> dict[str, precision.Initial]:
+        """Return what states start from, by letter: numbers, or functions of the parameter."""
         return {}
+
+    def decay(self, h: dict[str, Any]) -> float:
+        """Return what part of w a decoupled decay takes in one step."""
+        return h["lr"] * h["weight_decay"]
 
     # Steps.
 
@@ -238,8 +407,18 @@ class Optimizer:
         TypeError, ValueError
             Naming the gradient or hyper-parameter; parameters, states and `t` are as before.
         """
+        if self._stale:
+            self._renew()
         with self._plan as plan:
-            if grads is not None:
+            if self._hooks[0]:
+                for hook in tuple(self._hooks[0]):
+                    hook(self, grads)
+            if self._sums is not None:
+                if grads is None:
+                    raise ValueError(f"{type(self).__name__}.step: grads is missing")
+                if self._add_up(grads):
+                    return plan.info(nan, nan, 1.0, 0, True)
+            elif grads is not None:
                 if self._bound:
                     raise ValueError(
                         f"{type(self).__name__}.step: gradients are bound already; call "
@@ -251,15 +430,91 @@ class Optimizer:
                     f"{type(self).__name__}.step: grads is missing: pass one gradient "
                     "per parameter, or bind(grads) once"
                 )
-            lr = plan.set_groups(self._groups, self.scalars, self.decoupled)
+            lr = plan.set_groups(self._slots, self.scalars, self._decay)
             threads = resolve(self._threads)
-            norm, coef = nan, 1.0
-            if self._clip_norm is not None:
-                norm = plan.norm(threads)
-                if not norm <= self._clip_norm:
-                    coef = self._clip_norm / norm
-                    plan.scale(coef)
-            return plan.run(threads, lr, norm, coef)
+            if self._simple and self._clip_norm is None and not self._frozen:
+                info = plan.run(threads, lr, nan, 1.0)
+            else:
+                info = self._finish(plan, lr, threads)
+        if self._hooks[1]:
+            for hook in tuple(self._hooks[1]):
+                hook(self, info)
+        return info
+
+    def _finish(self, plan: Plan, lr: float, threads: int) -> StepInfo:
+        """Clip, check and run a step whose numbers are set."""
+        if self._accumulate > 1:
+            plan.scale(1 / self._accumulate)
+        norm, coef = nan, 1.0
+        if self._clip_norm is not None and self._clip_per == "all":
+            norm = plan.norm(threads)
+            if not norm <= self._clip_norm * self._accumulate:
+                coef = self._clip_norm * self._accumulate / norm
+            norm /= self._accumulate
+        if self._nonfinite in ("skip", "raise"):
+            bad = 0 if isfinite(norm) or plan.finite(threads) else self._count_nonfinite(plan)
+            if bad:
+                return plan.info(lr, norm, coef, bad, True)
+        if coef != 1:
+            plan.scale(coef)
+        if self._clip_norm is not None and self._clip_per != "all":
+            coef = self._clip_each(plan, threads)
+        average = 0.0
+        if self._ema is not None:
+            ema = self._ema(plan.t) if callable(self._ema) else self._ema
+            average = 1 - check(type(self).__name__, "ema", ema)
+        plan.set_common(
+            inf if self._clip_value is None else self._clip_value,
+            self._nonfinite == "mask",
+            self._zero_grad or self._accumulate > 1,
+            average,
+            False,
+        )
+        info = plan.run(threads, lr, norm, coef)
+        if self._frozen:
+            for name in self._frozen:
+                self._missed[name] = self._missed.get(name, 0) + 1
+        self._gathered = 0
+        return info
+
+    def _add_up(self, grads: Any) -> bool:
+        """Add gradients to the sums; return whether more are to come before a step."""
+        with self._sums as sums:
+            sums.hold(self._ordered(grads), self._clash, True)
+            sums.set_common(inf, False, self._zero_grad, 0.0, False)
+            sums.run(resolve(self._threads), nan, nan, 1.0)
+        self._gathered += 1
+        return self._gathered < self._accumulate
+
+    def _clip_each(self, plan: Plan, threads: int) -> float:
+        """Clip tensors or rows one by one; return the least factor, nan for rows."""
+        most = self._clip_norm * self._accumulate
+        if self._clip_per == "row":
+            plan.clip_rows(most, threads)
+            return nan
+        least = 1.0
+        for k in range(len(self._order)):
+            norm = plan.norm(threads, k)
+            coef = 1.0 if norm <= most else most / norm
+            plan.set_gain(k, coef, 1.0)
+            least = min(least, coef)
+        return least
+
+    def _count_nonfinite(self, plan: Plan) -> int:
+        """Return how many elements of the gradients are not finite, or raise naming the first."""
+        total = 0
+        for name, grad in zip(self._order, plan.gradients(), strict=True):
+            bad = ~np.isfinite(grad)
+            if self._nonfinite == "raise" and bad.any():
+                at = tuple(int(i) for i in np.argwhere(bad)[0])
+                value = float(grad[at])
+                if name in {self._order[k] for k in self._transposed}:
+                    at = at[::-1]
+                raise FloatingPointError(
+                    f"gradient of {name!r} is {value} at index {at}; nothing was changed"
+                )
+            total += int(np.count_nonzero(bad))
+        return total
 
     def bind(self, grads: Any) -> None:
         """Hold `grads`, in any form that `step` takes, for all steps to come.
@@ -271,6 +526,116 @@ class Optimizer:
             plan.hold(self._ordered(grads), self._clash, False)
             self._bound_arrays = self._ordered(grads, flip=False)
             self._bound = True
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averaged weights into the parameters for the length of a `with` block.
+
+        Raises
+        ------
+        ValueError
+            If the optimizer keeps no average.
+        """
+        if self._ema is None:
+            raise ValueError(f"{type(self).__name__}.averaged: no average is kept; pass ema=0.999")
+        kept = {name: array.copy() for name, array in self._arrays.items()}
+        try:
+            for name, array in self._arrays.items():
+                array[...] = self._state[name]["ema"]
+            yield
+        finally:
+            for name, array in self._arrays.items():
+                array[...] = kept[name]
+
+    def freeze(self, *names: str) -> None:
+        """Leave these parameters and their states as they are from now on.
+
+        They need no gradient then. After `unfreeze`, their bias corrections go on where they were.
+        """
+        self._check_names(names)
+        self._frozen |= set(names)
+        self._stale = True
+
+    def unfreeze(self, *names: str) -> None:
+        """Let these parameters take part in the steps again."""
+        self._check_names(names)
+        self._frozen -= set(names)
+        self._stale = True
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters: a mapping with "params" and the hyper-parameters that differ.
+
+        Those that are not given are the first group's. Bound gradients are let go.
+        """
+        owner = type(self).__name__
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise ValueError(f"{owner}: group must be a mapping with 'params', got {group!r}")
+        first = self._groups[0]
+        added = self._make_groups(
+            [group], {name: first[name] for name in first.known}, self._arrays
+        )
+        refuse_shared({**self._arrays, **added[0]["params"]})
+        before, names = self._groups, list(added[0]["params"])
+        self._groups = (*before, *added)
+        try:
+            if self.choose_rule() != self.rule:
+                raise ValueError(f"{owner}: the new group needs another rule than {self.rule!r}")
+            self._make_state(added)
+        except BaseException:
+            self._groups = before
+            for name in names:
+                self._state.pop(name, None)
+            raise
+        self._missed.update(dict.fromkeys(names, self.t))
+        self._bound = False
+        self._renew()
+
+    def add_step_hook(
+        self,
+        before: Callable[[Optimizer, Any], None] | None = None,
+        after: Callable[[Optimizer, StepInfo], None] | None = None,
+    ) -> Callable[[], None]:
+        """Call `before(opt, grads)` and `after(opt, info)` at each step; return what undoes it.
+
+        An error in `before` leaves everything as it was.
+        """
+        pairs = [(k, hook) for k, hook in enumerate((before, after)) if hook is not None]
+        for _, hook in pairs:
+            if not callable(hook):
+                raise TypeError(f"add_step_hook: a hook must be callable, got {hook!r}")
+        for k, hook in pairs:
+            self._hooks[k].append(hook)
+
+        def remove() -> None:
+            for k, hook in pairs:
+                if hook in self._hooks[k]:
+                    self._hooks[k].remove(hook)
+
+        return remove
+
+    def state_value(self, name: str, key: str) -> np.ndarray:
+        """Return state `key` of parameter `name` as numbers, also where it is compressed."""
+        state = self._state[name]
+        largest = state.get(key + precision.LARGEST)
+        if largest is not None:
+            letter = next(k for k, v in self.state_names.items() if v == key)
+            return precision.decode((state[key], largest, self.state_kinds[letter] == "signed"))
+        return precision.decode(state[key]) if state[key].dtype == np.uint16 else state[key].copy()
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._arrays:
+                raise ValueError(f"no parameter is named {name!r}" + nearest(name, self._order))
+
+    def _renew(self) -> None:
+        """Make the plan again, after a change of groups."""
+        with self._plan:
+            bound = self._bound_arrays if self._bound else None
+            self._name_arrays()
+            self._prepare(self.t)
+            self._stale = False
+        if bound is not None and len(bound) == len(self._order):
+            self.bind(bound)
 
     def unbind(self) -> None:
         """Let go of bound gradients."""
@@ -285,7 +650,7 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}.zero_grad: no gradients are bound; bind(grads) first"
             )
-        arrays = [self._array(k, array) for k, array in enumerate(self._bound_arrays)]
+        arrays = list(map(gradients.as_array, self._order, self._bound_arrays))
         for name, array in zip(self._order, arrays, strict=True):
             if not array.flags.writeable:
                 raise ValueError(f"zero_grad: gradient of {name!r} is read-only")
@@ -294,74 +659,16 @@ class Optimizer:
 
     def _ordered(self, grads: Any, flip: bool = True) -> list[Any]:
         """Return one gradient per parameter, in the parameters' order."""
-        order = self._order
-        if isinstance(grads, Mapping):
-            if len(grads) != len(order) or any(name not in grads for name in order):
-                self._refuse_names(grads)
-            ordered = [grads[name] for name in order]
-        elif isinstance(grads, (list, tuple)):
-            ordered = list(grads)
-            if ordered and all(isinstance(g, Mapping) for g in ordered):
-                return self._ordered(self._merged(ordered), flip)
-        else:
-            ordered = [grads]
-        if len(ordered) != len(order):
-            raise ValueError(
-                f"grads has {len(ordered)} arrays for {len(order)} parameters: {', '.join(order)}"
-            )
-        for k, grad in enumerate(ordered):
-            if grad is None:
-                raise ValueError(f"gradient of {order[k]!r} is missing (None)")
+        found = gradients.ordered(grads, self._order, self._groups, self._frozen)
         if flip:
             for k in self._transposed:
-                ordered[k] = self._array(k, ordered[k]).T
-        return ordered
-
-    def _array(self, k: int, grad: Any) -> np.ndarray:
-        """Return an array over the memory of gradient `grad`, never a copy."""
-        if isinstance(grad, np.ndarray):
-            return grad
-        try:
-            return np.asarray(memoryview(grad))
-        except TypeError as error:
-            raise TypeError(f"gradient of {self._order[k]!r}: {error}") from None
-
-    def _merged(self, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the gradients of a list of groups by name."""
-        if len(groups) != len(self.param_groups):
-            raise ValueError(
-                f"grads has {len(groups)} groups, the optimizer {len(self.param_groups)}"
-            )
-        merged: dict[str, Any] = {}
-        for given, group in zip(groups, self.param_groups, strict=True):
-            inner = given.get("params", given)
-            if not isinstance(inner, Mapping):
-                inner = list(inner) if isinstance(inner, (list, tuple)) else [inner]
-                if len(inner) != len(group["params"]):
-                    raise ValueError(
-                        f"a group of grads has {len(inner)} arrays for parameters "
-                        f"{', '.join(group['params'])}"
-                    )
-                inner = dict(zip(group["params"], inner, strict=True))
-            for name in inner:
-                if name not in group["params"]:
-                    raise ValueError(
-                        f"grads has {name!r} in the group of {', '.join(group['params'])}"
-                    )
-            merged.update(inner)
-        return merged
-
-    def _refuse_names(self, grads: Mapping[str, Any]) -> None:
-        for name in grads:
-            if name not in self._arrays:
-                raise ValueError(f"grads has an unknown name {name!r}" + nearest(name, self._order))
-        for name in self._order:
-            if name not in grads:
-                raise ValueError(f"gradient of {name!r} is missing")
+                if found[k] is not None:
+                    found[k] = gradients.as_array(self._order[k], found[k]).T
+        return found
 
     def _clash(self, k: int, grad: Any) -> None:
         """Raise if gradient `grad` shares memory with a parameter or state."""
-        grad = self._array(k, grad)
+        grad = gradients.as_array(self._order[k], grad)
         for own in self._own:
             if share_memory(grad, own):
                 raise ValueError(
@@ -400,7 +707,7 @@ class Optimizer:
         checkpoint.load(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = {"_plan", "_own", "_bound", "_bound_arrays", "_arrays"}
+        hidden = {"_plan", "_own", "_bound", "_bound_arrays", "_arrays", "_sums", "_decay"}
         return {k: v for k, v in self.__dict__.items() if k not in hidden} | {"t": self.t}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -410,7 +717,10 @@ class Optimizer:
         self._prepare(t)
 
     def __repr__(self) -> str:
+        first = self.param_groups[0]
         values = ", ".join(
-            f"{name}={self.param_groups[0][name]!r}" for name in self.param_groups[0].known
+            f"{name}={first[name]!r}"
+            for name in first.known
+            if name not in COMMON or first[name] != COMMON[name]
         )
         return f"{type(self).__name__}({len(self._order)} parameters, t={self.t}, {values})"

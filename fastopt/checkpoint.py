@@ -25,7 +25,7 @@ def _plain(value: Any) -> Any:
         return {"schedule": repr(value)}
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
-    if isinstance(value, (bool, str)):
+    if value is None or isinstance(value, (bool, str)):
         return value
     return float(value)
 
@@ -43,6 +43,8 @@ def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
         "optimizer": type(opt).__name__,
         "rule": opt.rule,
         "t": opt.t,
+        "missed": dict(opt._missed),
+        "gathered": opt._gathered,
         "param_groups": [
             {"params": list(group["params"]), **{name: _plain(group[name]) for name in group.known}}
             for group in opt.param_groups
@@ -60,7 +62,16 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
         return [f"it is a {type(state).__name__}, not a mapping"]
     missing = [
         key
-        for key in ("format", "optimizer", "rule", "t", "param_groups", "state")
+        for key in (
+            "format",
+            "optimizer",
+            "rule",
+            "t",
+            "missed",
+            "gathered",
+            "param_groups",
+            "state",
+        )
         if key not in state
     ]
     if missing:
@@ -85,6 +96,14 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
         or not 0 <= state["t"] < 2**62
     ):
         found.append(f"t must be an integer >= 0, got {state['t']!r}")
+    missed = state["missed"]
+    if not isinstance(missed, Mapping) or any(
+        isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in missed.values()
+    ):
+        found.append(f"missed must map names to counts of steps, got {missed!r}")
+    most = opt._accumulate - 1
+    if not isinstance(state["gathered"], int) or not 0 <= state["gathered"] <= most:
+        found.append(f"gathered must be an integer in [0, {most}], got {state['gathered']!r}")
     if len(state["param_groups"]) != len(own["param_groups"]):
         found.append(f"it has {len(state['param_groups'])} groups, here {len(own['param_groups'])}")
     else:
@@ -169,8 +188,15 @@ def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "stat
         for key, array in one.items()
     ]
     dicts = [(group, new) for group, new in pairs] + [(g.plain, new.plain) for g, new in pairs]
+    missed = dict(state["missed"])
+    stale = opt._stale or missed != opt._missed
+    dicts.append(
+        (opt.__dict__, {"_missed": missed, "_gathered": state["gathered"], "_stale": stale})
+    )
     with opt._plan as plan:
         commit(arrays, dicts, plan, state["t"])
+    for group, new in pairs:
+        group.staged = group.staged or new.staged
 
 
 def save(opt: Optimizer, path: str | PathLike[str]) -> None:

@@ -34,6 +34,11 @@ def _pair(value: Any) -> bool:
     )
 
 
+def _optional(test: Callable[[float], bool], words: str) -> tuple[Callable[[Any], bool], str]:
+    passes, text = _number(test, words)
+    return lambda value: value is None or passes(value), f"None or {text}".strip()
+
+
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": _number(lambda x: x >= 0, ">= 0"),
     "momentum": _number(lambda x: 0 <= x <= 1, "in [0, 1]"),
@@ -60,6 +65,26 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "momentum_form": (lambda x: x in ("torch", "classic"), "'torch' or 'classic'"),
 }
 
+RANGES |= {
+    "ema": RANGES["alpha"],
+    "clip_value": RANGES["clip_norm"],
+    "l1": _number(lambda x: x >= 0, ">= 0"),
+    "proximal": (lambda x: isinstance(x, bool), "True or False"),
+    "lower": _optional(lambda x: True, ""),
+    "upper": _optional(lambda x: True, ""),
+    "max_norm": _optional(lambda x: x > 0, "> 0"),
+}
+
+# What the groups of every optimizer have, with defaults.
+COMMON: dict[str, Any] = {
+    "maximize": False,
+    "l1": 0.0,
+    "proximal": False,
+    "lower": None,
+    "upper": None,
+    "max_norm": None,
+}
+
 # What people type when they come from elsewhere.
 ALIASES = {
     "learning_rate": "lr",
@@ -83,7 +108,11 @@ ALIASES = {
     "n_jobs": "threads",
     "num_threads": "threads",
     "clipnorm": "clip_norm",
-    "max_norm": "clip_norm",
+    "clipvalue": "clip_value",
+    "grad_clip": "clip_norm",
+    "ema_decay": "ema",
+    "gradient_accumulation_steps": "accumulate",
+    "nonnegative": "lower",
     "max_grad_norm": "clip_norm",
     "global_clipnorm": "clip_norm",
 }
@@ -130,6 +159,7 @@ class Group(dict[str, Any]):
         self.owner = owner
         self.known = tuple(values)
         self.scheduled: tuple[str, ...] = ()
+        self.staged = False
         self.plain: dict[str, Any] = {}  # the same values in a plain dict, which is faster to read
         for name, value in values.items():
             self[name] = value
@@ -139,6 +169,10 @@ class Group(dict[str, Any]):
         super().__setitem__(name, value)
         self.plain[name] = value
         self.scheduled = tuple(key for key in self.known if is_scheduled(self.get(key)))
+        # once set, a stage is looked at in every step: its plan remembers it
+        self.staged = self.staged or (
+            name in COMMON and name != "maximize" and value != COMMON[name]
+        )
 
     def _checked(self, name: str, value: Any) -> Any:
         if name not in self.known:

@@ -57,6 +57,7 @@ class SGD(Optimizer):
 
     rule = "momentum"
     state_names = {"v": "momentum_buffer"}
+    state_kinds = {"v": "signed"}
 
     def __init__(
         self,
@@ -380,6 +381,7 @@ class Lion(Optimizer):
 
     rule = "lion"
     state_names = {"m": "exp_avg"}
+    state_kinds = {"m": "signed"}
     decoupled = True
 
     def __init__(

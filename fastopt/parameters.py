@@ -52,8 +52,12 @@ def checked(name: str, array: Any) -> np.ndarray:
         raise TypeError(
             f"{who} must be a numpy array, which is updated in place, got {type(array).__name__}"
         )
-    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-        raise TypeError(f"{who} must be a native float32 or float64 array, got {array.dtype!r}")
+    name = array.dtype.name
+    if name not in ("float32", "float64", "float16", "bfloat16") or not array.dtype.isnative:
+        raise TypeError(
+            f"{who} must be a native float32, float64, float16 or bfloat16 array, got "
+            f"{array.dtype!r}"
+        )
     if not array.flags.writeable:
         raise ValueError(f"{who} is read-only: pass a writable array")
     if not array.flags.aligned:

@@ -1,0 +1,99 @@
+/* What needs the norm of each row: clipping the gradient's rows, bounding the parameter's. */
+#include <math.h>
+
+#include "fastopt.h"
+
+typedef struct {
+    const fo_segment *s;
+    double most;
+    const fo_kernels *kernels;
+} rows_job;
+
+typedef union {
+    float f32[FO_BLOCK];
+    double f64[FO_BLOCK];
+} block_t;
+
+/* The elements [start, start + n) of an array, in place if they lie there as they are needed. */
+static const void *block_of(const rows_job *job, const fo_array *a, ptrdiff_t start, ptrdiff_t n,
+                            block_t *block) {
+    if (!a->strides && a->type == job->s->dtype) return a->data + start * fo_item_size[a->type];
+    fo_gather(a, job->kernels, start, n, block);
+    return block;
+}
+
+static double reduced(const rows_job *job, const fo_array *a, ptrdiff_t row, int what,
+                      double scale) {
+    fo_reduce *reduce = job->kernels->reduce[what][job->s->dtype];
+    double result = 0;
+    block_t block;
+    ptrdiff_t start = row * job->s->row;
+    for (const ptrdiff_t end = start + job->s->row; start < end; start += FO_BLOCK) {
+        const ptrdiff_t n = end - start < FO_BLOCK ? end - start : FO_BLOCK;
+        const void *x = block_of(job, a, start, n, &block);
+        const double some = reduce(n, scale, x, x);
+        result =
+            what == FO_ABSMAX ? (result > some || result != result ? result : some) : result + some;
+    }
+    return result;
+}
+
+static double norm_of_row(const rows_job *job, const fo_array *a, ptrdiff_t row) {
+    const double squares = reduced(job, a, row, FO_SUMSQ, 1);
+    if (squares > 1e-280 && squares < 1e300) return sqrt(squares);
+    const double largest = reduced(job, a, row, FO_ABSMAX, 1);
+    if (!(largest > 0) || isinf(largest)) return largest; /* 0, infinity or NaN */
+    int exponent;
+    frexp(largest, &exponent);
+    exponent = exponent > 1000 ? 1000 : exponent < -1000 ? -1000 : exponent;
+    return ldexp(sqrt(reduced(job, a, row, FO_SUMSQ, ldexp(1, -exponent))), exponent);
+}
+
+static void clip_body(void *ctx, int k, int n) {
+    const rows_job *job = (const rows_job *)ctx;
+    const ptrdiff_t rows = job->s->n / job->s->row,
+                    end = rows / n * (k + 1) + rows % n * (k + 1) / n;
+    for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
+        const double norm = norm_of_row(job, &job->s->g, row);
+        job->s->row_scale[row] = norm <= job->most ? 1 : job->most / norm;
+    }
+}
+
+static void multiply_row(const rows_job *job, ptrdiff_t row, double factor) {
+    const fo_segment *s = job->s;
+    const fo_rounding nearest = {0, 0, 0};
+    block_t block;
+    ptrdiff_t start = row * s->row;
+    for (const ptrdiff_t end = start + s->row; start < end; start += FO_BLOCK) {
+        const ptrdiff_t n = end - start < FO_BLOCK ? end - start : FO_BLOCK;
+        fo_gather(&s->w, job->kernels, start, n, &block);
+        job->kernels->stages[s->dtype].multiply(n, &block, factor);
+        fo_scatter(&s->w, job->kernels, start, n, &block, &nearest);
+        if (s->copy.data) fo_scatter(&s->copy, job->kernels, start, n, &block, &nearest);
+    }
+}
+
+static void project_body(void *ctx, int k, int n) {
+    const rows_job *job = (const rows_job *)ctx;
+    const ptrdiff_t rows = job->s->n / job->s->row,
+                    end = rows / n * (k + 1) + rows % n * (k + 1) / n;
+    for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
+        const double norm = norm_of_row(job, &job->s->w, row);
+        if (norm > job->most) multiply_row(job, row, job->most / norm);
+    }
+}
+
+static void over_rows(fo_body *body, const fo_segment *s, double most, int threads) {
+    rows_job job = {s, most, fo_current()};
+    const ptrdiff_t worth = s->n / 16384;
+    if (s->n == 0) return;
+    fo_parallel(body, &job, worth < threads ? (int)worth : threads);
+}
+
+void fo_clip_rows(const fo_segment *s, double most, int threads) {
+    over_rows(clip_body, s, most, threads);
+}
+
+void fo_project_rows(const fo_segment *s, double most, int threads) {
+    over_rows(project_body, s, most, threads);
+}

@@ -1,0 +1,84 @@
+"""Gradients in any form that a user may pass, put in the parameters' order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastopt.hyperparameters import Group, nearest
+
+
+def ordered(
+    grads: Any, names: tuple[str, ...], groups: tuple[Group, ...], frozen: set[str]
+) -> list[Any]:
+    """Return one gradient per name; None only where it is missing and the parameter frozen.
+
+    Raises
+    ------
+    ValueError
+        Naming the gradient that is missing or unknown.
+    """
+    if isinstance(grads, Mapping):
+        if frozen:
+            grads = {**dict.fromkeys(frozen), **grads}
+        if len(grads) != len(names) or any(name not in grads for name in names):
+            refuse_names(grads, names)
+        found = [grads[name] for name in names]
+    elif isinstance(grads, (list, tuple)):
+        found = list(grads)
+        if found and all(isinstance(g, Mapping) for g in found):
+            return ordered(_merged(found, groups), names, groups, frozen)
+    else:
+        found = [grads]
+    if len(found) != len(names):
+        raise ValueError(
+            f"grads has {len(found)} arrays for {len(names)} parameters: {', '.join(names)}"
+        )
+    for name, grad in zip(names, found, strict=True):
+        if grad is None and name not in frozen:
+            raise ValueError(f"gradient of {name!r} is missing (None)")
+    return found
+
+
+def as_array(name: str, grad: Any) -> np.ndarray:
+    """Return an array over the memory of gradient `grad`, never a copy."""
+    if isinstance(grad, np.ndarray):
+        return grad
+    try:
+        return np.asarray(memoryview(grad))
+    except TypeError as error:
+        raise TypeError(f"gradient of {name!r}: {error}") from None
+
+
+def refuse_names(grads: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise for the first gradient that is unknown, or else missing."""
+    for name in grads:
+        if name not in names:
+            raise ValueError(f"grads has an unknown name {name!r}" + nearest(name, names))
+    for name in names:
+        if name not in grads:
+            raise ValueError(f"gradient of {name!r} is missing")
+
+
+def _merged(given: list[Mapping[str, Any]], groups: tuple[Group, ...]) -> dict[str, Any]:
+    """Return the gradients of a list of groups by name."""
+    if len(given) != len(groups):
+        raise ValueError(f"grads has {len(given)} groups, the optimizer {len(groups)}")
+    merged: dict[str, Any] = {}
+    for one, group in zip(given, groups, strict=True):
+        inner = one.get("params", one)
+        if not isinstance(inner, Mapping):
+            inner = list(inner) if isinstance(inner, (list, tuple)) else [inner]
+            if len(inner) != len(group["params"]):
+                raise ValueError(
+                    f"a group of grads has {len(inner)} arrays for parameters "
+                    f"{', '.join(group['params'])}"
+                )
+            inner = dict(zip(group["params"], inner, strict=True))
+        for name in inner:
+            if name not in group["params"]:
+                raise ValueError(f"grads has {name!r} in the group of {', '.join(group['params'])}")
+        merged.update(inner)
+    return merged
