@@ -26,6 +26,15 @@ from fastopt.threads import resolve
 __all__ = ["Optimizer", "StepInfo"]
 
 
+def first(like: np.ndarray, value: Any) -> np.ndarray:
+    """Return a new state for parameter `like` that starts from `value`, see `initial`."""
+    if not callable(value):
+        return aligned_full(like, value)
+    array = aligned_full(like, 0.0)
+    array[...] = value(like)
+    return array
+
+
 class Common(TypedDict, total=False):
     """The keywords that every optimizer takes, see `Optimizer`."""
 
@@ -106,9 +115,7 @@ class Optimizer:
         self.rule = self.choose_rule()
         self._state = {
             name: {
-                self.state_names[letter]: aligned_full(
-                    array, self.initial(group.at(0)).get(letter, 0.0)
-                )
+                self.state_names[letter]: first(array, self.initial(group.at(0)).get(letter, 0.0))
                 for letter in rules()[self.rule][0]
             }
             for group in self.param_groups
@@ -213,8 +220,11 @@ class Optimizer:
         """Return the rule's scalars by name, in double, for step `t` = 1, 2, ..."""
         raise NotImplementedError
 
-    def initial(self, h: dict[str, Any]) -> dict[str, float]:
-        """Return what states start from, by letter, where it is not 0."""
+    def initial(self, h: dict[str, Any]) -> dict[str, Any]:
+        """Return what states start from, by letter, where it is not 0.
+
+        A number, or a function of the parameter that returns an array.
+        """
         return {}
 
     # Steps.
