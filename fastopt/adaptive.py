@@ -296,9 +296,9 @@ class Rprop(Optimizer):
         **common: Unpack[Common],
     ) -> None:
         values = {"lr": lr, "etas": etas, "step_sizes": step_sizes, "variant": variant}
+        super().__init__(params, values, **common)
         # The loss last set, the step that it is for, and the loss of the step before that.
         self.extra: dict[str, Any] = {"loss": None, "loss_t": 0, "loss_before": None}
-        super().__init__(params, values, **common)
 
     @property
     def loss(self) -> float | None:

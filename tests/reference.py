@@ -85,14 +85,14 @@ def adadelta(w, g, s, d, lr, rho, c, eps):
 
 
 def delta_bar_delta(w, g, a, r, kappa, down, theta, c):
-    s = np.sign(g) * np.sign(a)
+    s = np.sign(a) * g
     r[...] = np.where(s > 0, r + kappa, np.where(s < 0, r * down, r))
     a[...] = theta * a + c * g
     w -= r * g
 
 
 def rprop(w, g, p, d, up, down, least, most, forget, undo):
-    s = np.sign(g) * np.sign(p)
+    s = np.sign(p) * g
     back = np.where(s < 0, undo * np.sign(p) * d, 0)
     d[...] = np.where(
         s > 0, np.minimum(d * up, most), np.where(s < 0, np.maximum(d * down, least), d)
