@@ -50,7 +50,8 @@ class Adam(Optimizer):
     v \leftarrow \beta_2 v + (1 - \beta_2) g^2,\;
     w \leftarrow w - \eta \hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)` with
     :math:`\hat m = m / (1 - \beta_1^t),\; \hat v = v / (1 - \beta_2^t)`
-    (Kingma and Ba, 2015, Algorithm 1).
+    (Kingma and Ba, 2015, Algorithm 1). Where the denominator is 0, which only eps = eps_root = 0
+    allows, there is no step; the same holds in Adam's relatives.
 
     Examples
     --------
@@ -347,7 +348,7 @@ class RAdam(Optimizer):
     betas : pair of float
         Decay of the averages of gradients and of their squares, each in [0, 1).
     eps : float
-        Added to the root of v, > 0.
+        Added to the root of v, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
     threshold : float

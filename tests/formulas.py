@@ -6,6 +6,11 @@ Each function returns a generator function: it is sent (p, g) and yields the new
 import math
 
 
+def over(x, y):
+    """x / y; 0 where y is 0, for which the papers say nothing."""
+    return x / y if y else 0.0
+
+
 def sgd(lr, wd=0.0):
     def run():
         while True:
@@ -43,7 +48,7 @@ def signsgd(lr, mu=0.0, eps=0.0):
         while True:
             p, g = yield
             m = mu * m + (1 - mu) * g
-            yield p - lr * m / (abs(m) + eps) if m else p
+            yield p - lr * over(m, abs(m) + eps)
 
     return run
 
@@ -54,8 +59,7 @@ def adagrad(lr, eps, init=0.0, lr_decay=0.0, inside=0.0):
         while True:
             p, g = yield
             s += g * g
-            root = math.sqrt(s + inside) + eps
-            yield p - lr / (1 + t * lr_decay) * g / root if root else p
+            yield p - lr / (1 + t * lr_decay) * over(g, math.sqrt(s + inside) + eps)
             t += 1
 
     return run
@@ -68,8 +72,7 @@ def rmsprop(lr, rho, eps, inside=0.0, centered=False, mu=0.0, classic=False, nes
             p, g = yield
             s = rho * s + (1 - rho) * g * g
             a = rho * a + (1 - rho) * g
-            root = math.sqrt((max(0.0, s - a * a) if centered else s) + inside) + eps
-            x = g / root if root else 0.0
+            x = over(g, math.sqrt((max(0.0, s - a * a) if centered else s) + inside) + eps)
             if classic:
                 v = mu * v - lr * x
                 yield p + (mu * v - lr * x if nesterov else v)
@@ -97,11 +100,11 @@ def adam(
             v = b2 * v + (1 - b2) * g * g
             if hat:
                 rate = lr * math.sqrt(1 - b2**t) / (1 - b1**t)
-                yield p - rate * m / (math.sqrt(v + inside) + eps)
+                yield p - rate * over(m, math.sqrt(v + inside) + eps)
             elif correct:
-                yield p - lr * (m / (1 - b1**t)) / (math.sqrt(v / (1 - b2**t) + inside) + eps)
+                yield p - lr * over(m / (1 - b1**t), math.sqrt(v / (1 - b2**t) + inside) + eps)
             else:
-                yield p - lr * m / (math.sqrt(v + inside) + eps)
+                yield p - lr * over(m, math.sqrt(v + inside) + eps)
 
     return run
 
@@ -179,7 +182,7 @@ def adamax(lr, b1, b2, eps, outside=0.0):
             t += 1
             m = b1 * m + (1 - b1) * g
             u = max(b2 * u, abs(g) + eps)
-            yield p - lr / (1 - b1**t) * m / (u + outside) if u + outside else p
+            yield p - lr / (1 - b1**t) * over(m, u + outside)
 
     return run
 
@@ -193,8 +196,7 @@ def amsgrad(lr, b1, b2, eps, form="torch"):
             m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
             most = max(most, v / (1 - b2**t) if form == "optax" else v)
             if form == "paper":  # Algorithm 2, with an eps
-                root = math.sqrt(most) + eps
-                yield p - lr * m / root if root else p
+                yield p - lr * over(m, math.sqrt(most) + eps)
             elif form == "keras":
                 rate = lr * math.sqrt(1 - b2**t) / (1 - b1**t)
                 yield p - rate * m / (math.sqrt(most) + eps)
@@ -218,7 +220,7 @@ def nadam(lr, b1, b2, eps, psi):
             product *= mu
             m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
             mean = (1 - mu) * g / (1 - product) + after * m / (1 - product * after)
-            yield p - lr * mean / (math.sqrt(v / (1 - b2**t)) + eps)
+            yield p - lr * over(mean, math.sqrt(v / (1 - b2**t)) + eps)
 
     return run
 
@@ -234,7 +236,7 @@ def radam(lr, b1, b2, threshold=5):
             rho, mean = most - 2 * t * b2**t / (1 - b2**t), m / (1 - b1**t)
             if rho > threshold:
                 r = ((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)) ** 0.5
-                mean *= r / (math.sqrt(v / (1 - b2**t)))
+                mean = over(r * mean, math.sqrt(v / (1 - b2**t)))
             yield p - lr * mean
 
     return run
@@ -248,7 +250,7 @@ def adabelief(lr, b1, b2, eps):
             t += 1
             m = b1 * m + (1 - b1) * g
             s = b2 * s + (1 - b2) * (g - m) ** 2 + eps
-            yield p - lr * m / (1 - b1**t) / (math.sqrt(s / (1 - b2**t)) + eps)
+            yield p - lr / (1 - b1**t) * over(m, math.sqrt(s / (1 - b2**t)) + eps)
 
     return run
 
@@ -268,7 +270,7 @@ def schedule_free(lr, beta, warmup=0, r=0.0, power=2.0, wd=0.0, b2=None, eps=0.0
             rate *= t / warmup if t < warmup else 1
             if b2 is not None:
                 v = b2 * v + (1 - b2) * g * g
-                g /= math.sqrt(v / (1 - b2**t)) + eps
+                g = over(g, math.sqrt(v / (1 - b2**t)) + eps)
             z -= rate * (g + wd * y)
             most = max(most, rate)
             total += t**r * most**power

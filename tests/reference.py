@@ -74,7 +74,7 @@ def rmsprop_centered_momentum(w, g, s, v, a, rho, c, eps, eps_root, mu, c_v, lr_
 def adam(w, g, m, v, lr, b1, c1, b2, c2, a, eps, eps_root):
     m[...] = b1 * m + c1 * g
     v[...] = b2 * v + c2 * (g * g)
-    w -= lr * m / (np.sqrt(a * v + eps_root) + eps)
+    w -= divide(lr * m, np.sqrt(a * v + eps_root) + eps)
 
 
 def adadelta(w, g, s, d, lr, rho, c, eps):
@@ -125,20 +125,20 @@ def adamax(w, g, m, u, lr, b1, c1, b2, eps, eps_outside):
 def nadam(w, g, m, v, lr_m, lr_g, b1, c1, b2, c2, a, eps):
     m[...] = b1 * m + c1 * g
     v[...] = b2 * v + c2 * (g * g)
-    w -= (lr_m * m + lr_g * g) / (np.sqrt(a * v) + eps)
+    w -= divide(lr_m * m + lr_g * g, np.sqrt(a * v) + eps)
 
 
 def radam(w, g, m, v, lr_m, lr_r, b1, c1, b2, c2, eps):
     m[...] = b1 * m + c1 * g
     v[...] = b2 * v + c2 * (g * g)
-    w -= lr_m * m + lr_r * m / (np.sqrt(v) + eps)
+    w -= lr_m * m + divide(lr_r * m, np.sqrt(v) + eps)
 
 
 def adabelief(w, g, m, s, lr, b1, c1, b2, c2, a, eps, eps_root):
     m[...] = b1 * m + c1 * g
     e = g - m
     s[...] = b2 * s + c2 * (e * e) + eps_root
-    w -= lr * m / (np.sqrt(a * s) + eps)
+    w -= divide(lr * m, np.sqrt(a * s) + eps)
 
 
 def lion(w, g, m, lr, b1, c1, b2, c2):

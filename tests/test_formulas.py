@@ -327,6 +327,16 @@ NO_EPS = {
     ),
     "SignSGD": (fastopt.SignSGD, {}, signsgd(0.1)),
     "Signum": (fastopt.SignSGD, {"momentum": 0.9}, signsgd(0.1, 0.9)),
+    "Adam": (fastopt.Adam, {"eps": 0}, adam(0.1, 0.9, 0.999, 0.0)),
+    "Adam, eps hat": (
+        fastopt.Adam,
+        {"eps": 0, "eps_hat": True},
+        adam(0.1, 0.9, 0.999, 0.0, hat=True),
+    ),
+    "NAdam": (fastopt.NAdam, {"eps": 0, "momentum_decay": 0.3}, nadam(0.1, 0.9, 0.999, 0.0, 0.3)),
+    "RAdam": (fastopt.RAdam, {"eps": 0, "betas": (0.9, 0.99)}, radam(0.1, 0.9, 0.99)),
+    "AdaBelief": (fastopt.AdaBelief, {"eps": 0, "eps_root": 0}, adabelief(0.1, 0.9, 0.999, 0.0)),
+    "ScheduleFreeAdamW": (fastopt.ScheduleFreeAdamW, {"eps": 0}, schedule_free(0.1, 0.9, b2=0.999)),
     "AMSGrad, Algorithm 2": (
         fastopt.Adam,
         {"eps": 0, "amsgrad": True, "bias_correction": False},
