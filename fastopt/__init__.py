@@ -4,17 +4,20 @@ import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that
 from fastopt import schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
 from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
+from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
 from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
-from fastopt.optimizers import SGD, Adadelta, Adagrad, Lion, RMSprop, Rprop
+from fastopt.optimizers import SGD, Lion, SignSGD
 from fastopt.runner import HogwildResult, hogwild
+from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 __all__ = [  # without SGDClassifier, which needs scikit-learn
     "CSR",
+    "FTRL",
     "SGD",
     "AdaBelief",
     "Adadelta",
@@ -24,6 +27,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "Adamax",
     "Arena",
     "DataError",
+    "DeltaBarDelta",
     "HogwildResult",
     "Lion",
     "NAdam",
@@ -31,6 +35,9 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "RAdam",
     "RMSprop",
     "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "SignSGD",
     "StepInfo",
     "get_isa",
     "get_num_threads",

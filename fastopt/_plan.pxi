@@ -472,12 +472,13 @@ cdef class Plan:
             clash(k, grad)
         return 0
 
-    def set_groups(self, tuple slots, scalars, decay_of):
+    def set_groups(self, tuple slots, scalars, decay_of, bint penalized=True):
         """Set the numbers of every group for the next step; return the first group's lr.
 
         `slots`: (group, steps it has missed) for each group of the plan. `scalars(h, t)` gives
         the rule's numbers from the group's hyper-parameters h; `decay_of(h)` what is taken from w
         before the rule if the decay is decoupled, else None: then weight_decay is an L2 penalty.
+        `penalized`: whether l1 is a penalty, and not the rule's own number.
         """
         cdef int k = 0
         cdef double decay, first = 0
@@ -496,16 +497,16 @@ cdef class Plan:
             if k == 0:
                 first = h["lr"]
             if group.staged:
-                self.set_stages(k, h, decay)
+                self.set_stages(k, h, decay, h["l1"] if penalized else 0)
             k += 1
         return first
 
-    cdef int set_stages(self, int k, dict h, double decay) except -1:
+    cdef int set_stages(self, int k, dict h, double decay, double l1) except -1:
         """Set what is done to the parameters of a group beside the rule."""
         cdef fo_group *group = &self.groups[k]
         cdef double lr = h["lr"]
-        group.l1 = 0 if h["proximal"] else h["l1"]
-        group.soft = lr * <double>h["l1"] if h["proximal"] else 0
+        group.l1 = 0 if h["proximal"] else l1
+        group.soft = lr * l1 if h["proximal"] else 0
         group.divided = 1 / (1 + lr * decay) if h["proximal"] else 1
         group.least = -INFINITY if h["lower"] is None else h["lower"]
         group.most = INFINITY if h["upper"] is None else h["upper"]

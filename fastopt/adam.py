@@ -31,9 +31,16 @@ class Adam(Optimizer):
         Added inside the root, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w. For decoupled decay use `AdamW`.
-    amsgrad : bool
+    amsgrad : bool or "corrected"
         Divide by the root of the largest v so far instead (Reddi, Kale and Kumar, 2018), which is
-        then corrected for bias, as in torch.
+        then corrected for bias, as in torch; "corrected", as in optax: the largest corrected v.
+    bias_correction : bool
+        Without it, m and v stand for their corrected values; with amsgrad, that is Algorithm 2
+        of the paper.
+    eps_hat : bool
+        Add eps to the root of v before its correction, as at the end of section 2 of the paper
+        and in keras: :math:`\eta \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)\; m / (\sqrt{v +
+        \epsilon_r} + \epsilon)`.
     maximize, threads, clip_norm
         See `Optimizer`.
 
@@ -43,7 +50,8 @@ class Adam(Optimizer):
     v \leftarrow \beta_2 v + (1 - \beta_2) g^2,\;
     w \leftarrow w - \eta \hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)` with
     :math:`\hat m = m / (1 - \beta_1^t),\; \hat v = v / (1 - \beta_2^t)`
-    (Kingma and Ba, 2015, Algorithm 1).
+    (Kingma and Ba, 2015, Algorithm 1). Where the denominator is 0, which only eps = eps_root = 0
+    allows, there is no step; the same holds in Adam's relatives.
 
     Examples
     --------
@@ -68,7 +76,9 @@ class Adam(Optimizer):
         eps: Any = 1e-8,
         eps_root: Any = 0.0,
         weight_decay: Any = 0.0,
-        amsgrad: bool = False,
+        amsgrad: bool | str = False,
+        bias_correction: bool = True,
+        eps_hat: bool = False,
         **common: Unpack[Common],
     ) -> None:
         super().__init__(
@@ -80,13 +90,15 @@ class Adam(Optimizer):
                 "eps_root": eps_root,
                 "weight_decay": weight_decay,
                 "amsgrad": amsgrad,
+                "bias_correction": bias_correction,
+                "eps_hat": eps_hat,
             },
             **common,
         )
 
     def choose_rule(self) -> str:
         """Return "amsgrad" or "adam", the same for all groups."""
-        chosen = {group["amsgrad"] for group in self.param_groups}
+        chosen = {bool(group["amsgrad"]) for group in self.param_groups}
         if len(chosen) > 1:
             raise ValueError(f"{type(self).__name__}: amsgrad must be the same in all groups")
         if not chosen.pop():
@@ -99,17 +111,31 @@ class Adam(Optimizer):
         return "amsgrad"
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the averages' weights, and the bias corrections inside lr and a."""
+        """Return the averages' weights, the bias corrections inside lr and a, and the two eps."""
+        if bool(h["amsgrad"]) != (self.rule == "amsgrad"):
+            raise ValueError(
+                f"{type(self).__name__}: amsgrad is {h['amsgrad']!r} in this step, but this "
+                f"optimizer was built with the states of {self.rule!r}: build another one"
+            )
         b1, b2 = h["betas"]
+        lr, a, eps, eps_root = h["lr"], 1.0, h["eps"], h["eps_root"]
+        if h["bias_correction"]:
+            lr /= bias_correction(b1, t)
+            a /= bias_correction(b2, t)
+        if h["eps_hat"]:
+            eps, eps_root = eps * sqrt(a), eps_root * a
+        late = h["amsgrad"] != "corrected"
         return {
-            "lr": h["lr"] / bias_correction(b1, t),
+            "lr": lr,
             "b1": b1,
             "c1": 1 - b1,
             "b2": b2,
             "c2": 1 - b2,
-            "a": 1 / bias_correction(b2, t),
-            "eps": h["eps"],
-            "eps_root": h["eps_root"],
+            "a": a,
+            "a_v": 1.0 if late else a,
+            "a_x": a if late else 1.0,
+            "eps": eps,
+            "eps_root": eps_root,
         }
 
 
@@ -121,10 +147,15 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    params, lr, betas, eps, eps_root, amsgrad, maximize, threads, clip_norm
+    params, lr, betas, eps, eps_root, amsgrad, bias_correction, eps_hat
         See `Adam`.
     weight_decay : float
         :math:`\lambda` >= 0.
+    decay : {"lr", "independent"}
+        With "independent", as in the paper, w is multiplied by :math:`1 - \lambda` instead; where
+        the paper scales both lr and the decay by a schedule, give `weight_decay` the schedule too.
+    maximize, threads, clip_norm
+        See `Optimizer`.
     """
 
     decoupled = True
@@ -138,19 +169,32 @@ class AdamW(Adam):
         eps: Any = 1e-8,
         eps_root: Any = 0.0,
         weight_decay: Any = 1e-2,
-        amsgrad: bool = False,
+        amsgrad: bool | str = False,
+        bias_correction: bool = True,
+        eps_hat: bool = False,
+        decay: str = "lr",
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(
+        Optimizer.__init__(
+            self,
             params,
-            lr,
-            betas=betas,
-            eps=eps,
-            eps_root=eps_root,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "eps_root": eps_root,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "bias_correction": bias_correction,
+                "eps_hat": eps_hat,
+                "decay": decay,
+            },
             **common,
         )
+
+    def decay(self, h: dict[str, Any]) -> float:
+        """Return the part of w that a step takes away."""
+        return h["weight_decay"] * (1.0 if h["decay"] == "independent" else h["lr"])
 
 
 class Adamax(Optimizer):
@@ -165,7 +209,9 @@ class Adamax(Optimizer):
     betas : pair of float
         Decay of the average of gradients and of the maximum, each in [0, 1).
     eps : float
-        Added to :math:`|g|`, >= 0; with 0, an element whose gradients are all zero becomes 0/0.
+        Added to :math:`|g|` inside the maximum, as in torch, >= 0.
+    eps_outside : float
+        Added to u, as in keras with eps=0, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
     maximize, threads, clip_norm
@@ -175,8 +221,9 @@ class Adamax(Optimizer):
     -----
     :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g,\;
     u \leftarrow \max(\beta_2 u, |g| + \epsilon),\;
-    w \leftarrow w - \frac{\eta}{1 - \beta_1^t} m / u` (Kingma and Ba, 2015, Algorithm 2, without
-    eps; its place is torch's).
+    w \leftarrow w - \frac{\eta}{1 - \beta_1^t} m / (u + \epsilon_o)` (Kingma and Ba, 2015,
+    Algorithm 2, which has neither eps). Where the denominator is 0, which only eps = eps_outside =
+    0 allows, there is no step.
     """
 
     rule = "adamax"
@@ -189,17 +236,38 @@ class Adamax(Optimizer):
         *,
         betas: Any = (0.9, 0.999),
         eps: Any = 1e-8,
+        eps_outside: Any = 0.0,
         weight_decay: Any = 0.0,
         **common: Unpack[Common],
     ) -> None:
-        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        values = {"lr": lr, "betas": betas, "eps": eps, "eps_outside": eps_outside}
+        values["weight_decay"] = weight_decay
         super().__init__(params, values, **common)
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the corrected rate, the averages' weights and eps."""
+        """Return the corrected rate, the averages' weights and both eps."""
         b1, b2 = h["betas"]
-        lr = h["lr"] / bias_correction(b1, t)
-        return {"lr": lr, "b1": b1, "c1": 1 - b1, "b2": b2, "eps": h["eps"]}
+        return {
+            "lr": h["lr"] / bias_correction(b1, t),
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "eps": h["eps"],
+            "eps_outside": h["eps_outside"],
+        }
+
+
+def scheduled_momentum(b1: float, psi: float, t: int) -> tuple[float, float, float]:
+    """Return NAdam's momentum in step t and in the next, and the product of all up to t."""
+
+    def mu(i: int) -> float:
+        return b1 * (1 - 0.5 * 0.96 ** (i * psi))
+
+    product, i = mu(1), 1
+    while i < t and product > 1e-17:  # below, 1 - product is 1
+        i += 1
+        product *= mu(i)
+    return mu(t), mu(t + 1), product
 
 
 class NAdam(Optimizer):
@@ -217,8 +285,8 @@ class NAdam(Optimizer):
         Added outside the root, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
-    momentum_decay : float
-        :math:`\psi` >= 0.
+    momentum_decay : float or None
+        :math:`\psi` >= 0; None for :math:`\mu_t = \beta_1`, as in optax.
     maximize, threads, clip_norm
         See `Optimizer`.
 
@@ -258,18 +326,15 @@ class NAdam(Optimizer):
         """Return the two rates, the averages' weights, the correction of v and eps."""
         b1, b2 = h["betas"]
         psi = h["momentum_decay"]
-
-        def mu(i: int) -> float:
-            return b1 * (1 - 0.5 * 0.96 ** (i * psi))
-
-        product, i = mu(1), 1
-        while i < t and product > 1e-17:  # below, 1 - product is 1
-            i += 1
-            product *= mu(i)
-        after = mu(t + 1)
+        if psi is None:
+            mu, after = b1, b1
+            left, left_after = bias_correction(b1, t), bias_correction(b1, t + 1)
+        else:
+            mu, after, product = scheduled_momentum(b1, psi, t)
+            left, left_after = 1 - product, 1 - product * after
         return {
-            "lr_m": h["lr"] * after / (1 - product * after),
-            "lr_g": h["lr"] * (1 - mu(t)) / (1 - product),
+            "lr_m": h["lr"] * after / left_after,
+            "lr_g": h["lr"] * (1 - mu) / left,
             "b1": b1,
             "c1": 1 - b1,
             "b2": b2,
@@ -291,17 +356,19 @@ class RAdam(Optimizer):
     betas : pair of float
         Decay of the averages of gradients and of their squares, each in [0, 1).
     eps : float
-        Added to the root of v, > 0.
+        Added to the root of v, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
+    threshold : float
+        How large :math:`\rho_t` must be for adaptation, >= 4.
     maximize, threads, clip_norm
         See `Optimizer`.
 
     Notes
     -----
     With :math:`\rho_\infty = 2 / (1 - \beta_2) - 1` and
-    :math:`\rho_t = \rho_\infty - 2 t \beta_2^t / (1 - \beta_2^t)`: if :math:`\rho_t > 5`, a step is
-    Adam's times :math:`\sqrt{\frac{(\rho_t - 4)(\rho_t - 2) \rho_\infty}
+    :math:`\rho_t = \rho_\infty - 2 t \beta_2^t / (1 - \beta_2^t)`: if :math:`\rho_t` is above the
+    threshold, a step is Adam's times :math:`\sqrt{\frac{(\rho_t - 4)(\rho_t - 2) \rho_\infty}
     {(\rho_\infty - 4)(\rho_\infty - 2) \rho_t}}`, else :math:`\eta \hat m` (Liu et al., 2020; the
     paper says 4, its authors' code and torch 5).
     """
@@ -317,10 +384,11 @@ class RAdam(Optimizer):
         betas: Any = (0.9, 0.999),
         eps: Any = 1e-8,
         weight_decay: Any = 0.0,
+        threshold: Any = 5.0,
         **common: Unpack[Common],
     ) -> None:
         values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, values, **common)
+        super().__init__(params, {**values, "threshold": threshold}, **common)
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the rate with or without adaptation, the averages' weights and eps."""
@@ -329,7 +397,7 @@ class RAdam(Optimizer):
         most = 2 / (1 - b2) - 1
         rho = most - 2 * t * b2**t / left
         adapted = 0.0
-        if rho > 5:
+        if rho > h["threshold"]:
             adapted = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho) * left)
         return {
             "lr_m": 0.0 if adapted else lr,
@@ -393,4 +461,16 @@ class AdaBelief(Optimizer):
         }
         super().__init__(params, values, **common)
 
-    scalars = Adam.scalars
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the averages' weights, the bias corrections inside lr and a, and both eps."""
+        b1, b2 = h["betas"]
+        return {
+            "lr": h["lr"] / bias_correction(b1, t),
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "c2": 1 - b2,
+            "a": 1 / bias_correction(b2, t),
+            "eps": h["eps"],
+            "eps_root": h["eps_root"],
+        }

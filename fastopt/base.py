@@ -139,12 +139,13 @@ class Optimizer:
         state_dtype: str | None = None,
         **common: Any,
     ) -> None:
-        owner = type(self).__name__
+        owner, named = type(self).__name__, tuple(values)
         for name in common:
             if name not in COMMON:
                 known = dict.fromkeys([*values, *Common.__annotations__])
                 raise TypeError(f"{owner}: unknown keyword {name!r}" + nearest(name, known))
-        values = {**values, **COMMON, **common}
+        values = {**values, **{k: v for k, v in COMMON.items() if k not in values}, **common}
+        self._penalized = "l1" not in named  # a rule may have an l1 of its own
         self.threads = threads
         self._clip_value: float | None = None
         self.clip_norm = clip_norm
@@ -156,6 +157,7 @@ class Optimizer:
         self._zero_grad = flag("zero_grad", zero_grad)
         self._rounding = one_of("rounding", rounding, precision.ROUNDINGS)
         self._state_dtype = one_of("state_dtype", state_dtype, precision.STATE_DTYPES)
+        self.extra: dict[str, Any] = {}  # what a rule remembers beside its states, as JSON can
         self._frozen: set[str] = set()
         self._missed: dict[str, int] = {}  # name -> steps that it did not take part in
         self._hooks: tuple[list[Callable[..., None]], list[Callable[..., None]]] = ([], [])
@@ -430,7 +432,7 @@ class Optimizer:
                     f"{type(self).__name__}.step: grads is missing: pass one gradient "
                     "per parameter, or bind(grads) once"
                 )
-            lr = plan.set_groups(self._slots, self.scalars, self._decay)
+            lr = plan.set_groups(self._slots, self.scalars, self._decay, self._penalized)
             threads = resolve(self._threads)
             if self._simple and self._clip_norm is None and not self._frozen:
                 info = plan.run(threads, lr, nan, 1.0)

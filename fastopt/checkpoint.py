@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copies
 import json
 import os
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
         "t": opt.t,
         "missed": dict(opt._missed),
         "gathered": opt._gathered,
+        "extra": copies.deepcopy(opt.extra),
         "param_groups": [
             {"params": list(group["params"]), **{name: _plain(group[name]) for name in group.known}}
             for group in opt.param_groups
@@ -69,6 +71,7 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
             "t",
             "missed",
             "gathered",
+            "extra",
             "param_groups",
             "state",
         )
@@ -101,6 +104,8 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
         isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in missed.values()
     ):
         found.append(f"missed must map names to counts of steps, got {missed!r}")
+    if not isinstance(state["extra"], Mapping) or not _alike(state["extra"], opt.extra):
+        found.append(f"extra is {state['extra']!r}, here {opt.extra!r}")
     most = opt._accumulate - 1
     if not isinstance(state["gathered"], int) or not 0 <= state["gathered"] <= most:
         found.append(f"gathered must be an integer in [0, {most}], got {state['gathered']!r}")
@@ -120,6 +125,16 @@ def differences(opt: Optimizer, state: Mapping[str, Any]) -> list[str]:
         else:
             found += _array_differences(name, arrays, own["state"][name])
     return found
+
+
+def _alike(theirs: Any, ours: Any) -> bool:
+    """Return whether two values have the same structure; numbers may differ, or be None."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return {*ours} == {*theirs} and all(_alike(theirs[k], ours[k]) for k in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, theirs, ours))
+    plain = (int, float, bool, type(None))
+    return isinstance(ours, plain) and isinstance(theirs, plain)
 
 
 def _group_differences(k: int, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
@@ -193,6 +208,7 @@ def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "stat
     dicts.append(
         (opt.__dict__, {"_missed": missed, "_gathered": state["gathered"], "_stale": stale})
     )
+    dicts.append((opt.extra, copies.deepcopy(dict(state["extra"]))))
     with opt._plan as plan:
         commit(arrays, dicts, plan, state["t"])
     for group, new in pairs:

@@ -1,4 +1,4 @@
-"""The update rules' Python side: names, defaults, and the scalars of each step, in double."""
+"""SGD, momentum and signs: names, defaults, and the scalars of each step, in double."""
 
 from __future__ import annotations
 
@@ -9,7 +9,31 @@ from fastopt.base import Common, Optimizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Lion", "RMSprop", "Rprop"]
+__all__ = ["SGD", "Lion", "SignSGD"]
+
+
+def momentum_scalars(h: dict[str, Any], c: float = 1.0) -> dict[str, float]:
+    """Return the four numbers that make the momentum rule each of its forms.
+
+    `c` is the weight with which what is accumulated enters the buffer.
+    """
+    lr, mu = h["lr"], h["momentum"]
+    if h["momentum_form"] == "torch":
+        if h["nesterov"]:
+            return {"mu": mu, "c": c, "lr_v": lr * mu, "lr_g": lr}
+        return {"mu": mu, "c": c, "lr_v": lr, "lr_g": 0.0}
+    if h["nesterov"]:
+        return {"mu": mu, "c": -lr * c, "lr_v": -mu, "lr_g": lr}
+    return {"mu": mu, "c": -lr * c, "lr_v": -1.0, "lr_g": 0.0}
+
+
+def refuse_momentum(owner: str, mu: float) -> None:
+    """Raise if there is momentum in a step of an optimizer without a buffer."""
+    if mu != 0:
+        raise ValueError(
+            f"{owner}: momentum was 0 when this optimizer was built, so it has no buffer: "
+            f"build one with momentum={mu!r}"
+        )
 
 
 class SGD(Optimizer):
@@ -102,113 +126,28 @@ class SGD(Optimizer):
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return lr, or the four numbers that make the momentum rule each of its forms."""
-        lr, mu = h["lr"], h["momentum"]
+        mu = h["momentum"]
         if self.rule == "sgd":
-            if mu != 0:
-                raise ValueError(
-                    "SGD: momentum was 0 when this optimizer was built, so it has no "
-                    f"buffer: build one with momentum={mu!r}"
-                )
-            return {"lr": lr}
+            refuse_momentum("SGD", mu)
+            return {"lr": h["lr"]}
         if h["nesterov"] and (mu == 0 or h["dampening"] != 0):
             self.refuse_nesterov(h)
-        c = 1.0 if t == 1 else 1.0 - h["dampening"]
-        if h["momentum_form"] == "torch":
-            if h["nesterov"]:
-                return {"mu": mu, "c": c, "lr_v": lr * mu, "lr_g": lr}
-            return {"mu": mu, "c": c, "lr_v": lr, "lr_g": 0.0}
-        if h["nesterov"]:
-            return {"mu": mu, "c": -lr, "lr_v": -mu, "lr_g": lr}
-        return {"mu": mu, "c": -lr * c, "lr_v": -1.0, "lr_g": 0.0}
+        return momentum_scalars(h, 1.0 if t == 1 else 1.0 - h["dampening"])
 
 
-class Adagrad(Optimizer):
-    r"""AdaGrad.
+class SignSGD(Optimizer):
+    r"""Sign descent: each element moves by the same distance; with momentum, Signum.
 
     Parameters
     ----------
     params
         See `Optimizer`.
     lr : float or schedule
-        Learning rate, >= 0.
-    lr_decay : float
-        The rate is divided by 1 + (t - 1) * lr_decay, >= 0.
-    weight_decay : float
-        L2 penalty: the rule sees g + weight_decay * w.
-    initial_accumulator_value : float
-        What the sum of squares starts from, >= 0.
+        The distance, >= 0.
+    momentum : float
+        Decay :math:`\mu` of the average of gradients, in [0, 1]; 0 needs no state.
     eps : float
-        Added outside the root, >= 0.
-    eps_root : float
-        Added inside the root, >= 0.
-    maximize, threads, clip_norm
-        See `Optimizer`.
-
-    Notes
-    -----
-    :math:`s \leftarrow s + g^2,\; w \leftarrow w - \eta g / (\sqrt{s + \epsilon_r} + \epsilon)`
-    (Duchi, Hazan and Singer, 2011). optax's and keras' form: ``eps=0, eps_root=1e-7,
-    initial_accumulator_value=0.1``.
-
-    With eps = eps_root = 0, a coordinate whose gradients have all been zero becomes 0/0.
-    """
-
-    rule = "adagrad"
-    state_names = {"s": "sum"}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-2,
-        *,
-        lr_decay: Any = 0.0,
-        weight_decay: Any = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: Any = 1e-10,
-        eps_root: Any = 0.0,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "lr_decay": lr_decay,
-                "weight_decay": weight_decay,
-                "initial_accumulator_value": initial_accumulator_value,
-                "eps": eps,
-                "eps_root": eps_root,
-            },
-            **common,
-        )
-
-    def initial(self, h: dict[str, Any]) -> dict[str, float]:
-        """Return what the sum of squares starts from."""
-        return {"s": h["initial_accumulator_value"]}
-
-    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the decayed rate and the two eps."""
-        return {
-            "lr": h["lr"] / (1 + (t - 1) * h["lr_decay"]),
-            "eps": h["eps"],
-            "eps_root": h["eps_root"],
-        }
-
-
-class RMSprop(Optimizer):
-    r"""RMSProp.
-
-    Parameters
-    ----------
-    params
-        See `Optimizer`.
-    lr : float or schedule
-        Learning rate, >= 0.
-    alpha : float
-        Decay :math:`\rho` of the average of squares, in [0, 1).
-    eps : float
-        Added outside the root, >= 0.
-    eps_root : float
-        Added inside the root, >= 0.
+        Softens the sign to :math:`x / (|x| + \epsilon)`, >= 0.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
     maximize, threads, clip_norm
@@ -216,145 +155,53 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    :math:`s \leftarrow \rho s + (1 - \rho) g^2,\;
-    w \leftarrow w - \eta g / (\sqrt{s + \epsilon_r} + \epsilon)`
-    (Tieleman and Hinton, 2012). The form of Goodfellow, Bengio and Courville's *Deep Learning*,
-    Algorithm 8.5: ``eps=0, eps_root=1e-6``.
+    signSGD is :math:`w \leftarrow w - \eta\, \mathrm{sign}(g)`, Signum :math:`m \leftarrow \mu m
+    + (1 - \mu) g,\; w \leftarrow w - \eta\, \mathrm{sign}(m)` (Bernstein et al., 2018);
+    sign(0) = 0. With eps > 0 it is the step of a fixed distance, :math:`w \leftarrow w - \eta g /
+    (|g| + \epsilon)`, or m in place of g, which fades out where :math:`|g|` is below eps.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.zeros(3)
+    >>> info = fastopt.SignSGD(w, lr=0.25).step(np.array([3.0, -1e-5, 0.0]))
+    >>> w
+    array([-0.25,  0.25,  0.  ])
     """
 
-    rule = "rmsprop"
-    state_names = {"s": "square_avg"}
+    rule = "signsgd"
+    state_names = {"m": "momentum_buffer"}
 
     def __init__(
         self,
         params: Any,
-        lr: Any = 1e-2,
+        lr: Any = 1e-4,
         *,
-        alpha: Any = 0.99,
-        eps: Any = 1e-8,
-        eps_root: Any = 0.0,
+        momentum: Any = 0.0,
+        eps: Any = 0.0,
         weight_decay: Any = 0.0,
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "alpha": alpha,
-                "eps": eps,
-                "eps_root": eps_root,
-                "weight_decay": weight_decay,
-            },
-            **common,
-        )
-
-    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the rate, the average's two weights and the two eps."""
-        rho = h["alpha"]
-        return {"lr": h["lr"], "rho": rho, "c": 1 - rho, "eps": h["eps"], "eps_root": h["eps_root"]}
-
-
-class Adadelta(Optimizer):
-    r"""AdaDelta.
-
-    Parameters
-    ----------
-    params
-        See `Optimizer`.
-    lr : float or schedule
-        Multiplies the step, >= 0; 1 in the paper.
-    rho : float
-        Decay :math:`\rho` of both averages, in [0, 1).
-    eps : float
-        :math:`\epsilon` > 0: without it no step is ever taken.
-    weight_decay : float
-        L2 penalty: the rule sees g + weight_decay * w.
-    maximize, threads, clip_norm
-        See `Optimizer`.
-
-    Notes
-    -----
-    :math:`s \leftarrow \rho s + (1 - \rho) g^2,\;
-    x = \sqrt{d + \epsilon} / \sqrt{s + \epsilon}\, g,\;
-    d \leftarrow \rho d + (1 - \rho) x^2,\; w \leftarrow w - \eta x` (Zeiler, 2012). The paper takes
-    rho = 0.95.
-    """
-
-    rule = "adadelta"
-    state_names = {"s": "square_avg", "d": "acc_delta"}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1.0,
-        *,
-        rho: Any = 0.9,
-        eps: Any = 1e-6,
-        weight_decay: Any = 0.0,
-        **common: Unpack[Common],
-    ) -> None:
-        values = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        values = {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, values, **common)
 
-    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the rate, the averages' weights and eps."""
-        return {"lr": h["lr"], "rho": h["rho"], "c": 1 - h["rho"], "eps": h["eps"]}
-
-
-class Rprop(Optimizer):
-    r"""Resilient backpropagation, for full batches: only the signs of gradients count.
-
-    Parameters
-    ----------
-    params
-        See `Optimizer`.
-    lr : float
-        The first step length of every element, >= 0; later values have no effect.
-    etas : pair of float
-        What the length is multiplied by when the gradient's sign has changed, in (0, 1), and when
-        it has not, > 1.
-    step_sizes : pair of float
-        The least and the largest length that these lead to.
-    variant : {"iminus", "minus"}
-        Whether an element stays where it is in a step in which its sign has changed ("iminus",
-        as torch) or not.
-    maximize, threads, clip_norm
-        See `Optimizer`.
-
-    Notes
-    -----
-    With p the gradient before, an element's length d is multiplied by one of the etas if neither
-    g nor p is 0, and :math:`w \leftarrow w - \mathrm{sign}(g)\, d`. "minus" is Rprop- (Riedmiller
-    and Braun, 1993, without undoing steps), "iminus" iRprop- (Igel and Huesken, 2003): where the
-    sign has changed, g counts as 0, in the next step too.
-    """
-
-    rule = "rprop"
-    state_names = {"p": "prev", "d": "step_size"}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-2,
-        *,
-        etas: Any = (0.5, 1.2),
-        step_sizes: Any = (1e-6, 50.0),
-        variant: str = "iminus",
-        **common: Unpack[Common],
-    ) -> None:
-        values = {"lr": lr, "etas": etas, "step_sizes": step_sizes, "variant": variant}
-        super().__init__(params, values, **common)
-
-    def initial(self, h: dict[str, Any]) -> dict[str, float]:
-        """Return the first step length."""
-        return {"d": h["lr"]}
+    def choose_rule(self) -> str:
+        """Return the rule with a state if a group has momentum, with eps if a group has one."""
+        momentum = any(group["momentum"] != 0 for group in self.param_groups)
+        eps = any(group["eps"] != 0 for group in self.param_groups)
+        return ("signum" if momentum else "signsgd") + ("_eps" if eps else "")
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
-        """Return the factors, the limits and the variant."""
-        down, up = h["etas"]
-        least, most = h["step_sizes"]
-        forget = float(h["variant"] == "iminus")
-        return {"up": up, "down": down, "least": least, "most": most, "forget": forget}
+        """Return the distance, and what the rule has of the average's weights and eps."""
+        mu, eps = h["momentum"], h["eps"]
+        if self.rule.startswith("signsgd"):
+            refuse_momentum("SignSGD", mu)
+        if eps != 0 and not self.rule.endswith("_eps"):
+            raise ValueError(
+                "SignSGD: eps was 0 when this optimizer was built, which chose the plain sign: "
+                f"build one with eps={eps!r}"
+            )
+        return {"lr": h["lr"], "b": mu, "c": 1 - mu, "eps": eps}
 
 
 class Lion(Optimizer):

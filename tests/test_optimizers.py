@@ -1,4 +1,4 @@
-"""Optimizers equal their published formulas, written out here in plain Python, and torch."""
+"""Optimizers: hyper-parameters, schedules, groups, copies, and what they refuse."""
 
 import copy
 import math
@@ -7,398 +7,6 @@ import numpy as np
 import pytest
 
 import fastopt
-
-GRADS = [2.0, -1.0, 0.0, 1e-3, -1e3, 0.0, 0.5]
-
-
-def trajectory(cls, start=1.0, dtype="float64", grads=GRADS, **options):
-    w = np.array([start, 7.0], dtype)
-    opt = cls(w, **options)
-    seen = []
-    for g in grads:
-        opt.step(np.array([g, g], dtype))
-        seen.append(float(w[0]))
-    return seen
-
-
-def formula(rule, start=1.0, grads=GRADS):
-    """Run `rule`, a generator that is sent (p, g) and yields the new p."""
-    p, seen, running = start, [], rule()
-    next(running)
-    for g in grads:
-        p = running.send((p, g))
-        next(running)
-        seen.append(p)
-    return seen
-
-
-def sgd(lr, wd=0.0):
-    def run():
-        while True:
-            p, g = yield
-            yield p - lr * (g + wd * p)
-
-    return run
-
-
-def momentum_torch(lr, mu, dampening=0.0, nesterov=False):
-    def run():
-        v = None
-        while True:
-            p, g = yield
-            v = g if v is None else mu * v + (1 - dampening) * g
-            yield p - lr * (g + mu * v if nesterov else v)
-
-    return run
-
-
-def momentum_classic(lr, mu, nesterov=False):
-    def run():
-        v = 0.0
-        while True:
-            p, g = yield
-            v = mu * v - lr * g
-            yield p + (mu * v - lr * g if nesterov else v)
-
-    return run
-
-
-def adagrad(lr, eps, init=0.0, lr_decay=0.0, inside=0.0):
-    def run():
-        s, t = init, 0
-        while True:
-            p, g = yield
-            s += g * g
-            yield p - lr / (1 + t * lr_decay) * g / (math.sqrt(s + inside) + eps)
-            t += 1
-
-    return run
-
-
-def rmsprop(lr, rho, eps, inside=0.0):
-    def run():
-        s = 0.0
-        while True:
-            p, g = yield
-            s = rho * s + (1 - rho) * g * g
-            yield p - lr * g / (math.sqrt(s + inside) + eps)
-
-    return run
-
-
-def adam(lr, b1, b2, eps, wd=0.0, decoupled=False, inside=0.0):
-    def run():
-        m = v = 0.0
-        t = 0
-        while True:
-            p, g = yield
-            t += 1
-            if decoupled:
-                p -= lr * wd * p
-            else:
-                g += wd * p
-            m = b1 * m + (1 - b1) * g
-            v = b2 * v + (1 - b2) * g * g
-            yield p - lr * (m / (1 - b1**t)) / (math.sqrt(v / (1 - b2**t) + inside) + eps)
-
-    return run
-
-
-def adadelta(lr, rho, eps):
-    def run():
-        s = d = 0.0
-        while True:
-            p, g = yield
-            s = rho * s + (1 - rho) * g * g
-            x = math.sqrt(d + eps) / math.sqrt(s + eps) * g
-            d = rho * d + (1 - rho) * x * x
-            yield p - lr * x
-
-    return run
-
-
-def rprop(lr, down, up, least, most, forget):
-    def run():
-        before, d = 0.0, lr
-        while True:
-            p, g = yield
-            if g * before > 0:
-                d = min(d * up, most)
-            elif g * before < 0:
-                d = max(d * down, least)
-                if forget:
-                    g = 0.0
-            before = g
-            yield p - d if g > 0 else p + d if g < 0 else p
-
-    return run
-
-
-def adamax(lr, b1, b2, eps):
-    def run():
-        m = u = t = 0.0
-        while True:
-            p, g = yield
-            t += 1
-            m = b1 * m + (1 - b1) * g
-            u = max(b2 * u, abs(g) + eps)
-            yield p - lr / (1 - b1**t) * m / u
-
-    return run
-
-
-def amsgrad(lr, b1, b2, eps):
-    def run():
-        m = v = most = t = 0.0
-        while True:
-            p, g = yield
-            t += 1
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-            most = max(most, v)
-            yield p - lr * m / (1 - b1**t) / (math.sqrt(most / (1 - b2**t)) + eps)
-
-    return run
-
-
-def nadam(lr, b1, b2, eps, psi):
-    def run():
-        m = v = t = 0.0
-        product = 1.0
-        while True:
-            p, g = yield
-            t += 1
-            mu, after = (b1 * (1 - 0.5 * 0.96 ** (i * psi)) for i in (t, t + 1))
-            product *= mu
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-            mean = (1 - mu) * g / (1 - product) + after * m / (1 - product * after)
-            yield p - lr * mean / (math.sqrt(v / (1 - b2**t)) + eps)
-
-    return run
-
-
-def radam(lr, b1, b2):
-    def run():
-        m = v = t = 0.0
-        most = 2 / (1 - b2) - 1
-        while True:
-            p, g = yield
-            t += 1
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-            rho, mean = most - 2 * t * b2**t / (1 - b2**t), m / (1 - b1**t)
-            if rho > 5:
-                r = ((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)) ** 0.5
-                mean *= r / (math.sqrt(v / (1 - b2**t)))
-            yield p - lr * mean
-
-    return run
-
-
-def adabelief(lr, b1, b2, eps):
-    def run():
-        m = s = t = 0.0
-        while True:
-            p, g = yield
-            t += 1
-            m = b1 * m + (1 - b1) * g
-            s = b2 * s + (1 - b2) * (g - m) ** 2 + eps
-            yield p - lr * m / (1 - b1**t) / (math.sqrt(s / (1 - b2**t)) + eps)
-
-    return run
-
-
-def lion(lr, b1, b2, wd):
-    def run():
-        m = 0.0
-        while True:
-            p, g = yield
-            u = b1 * m + (1 - b1) * g
-            m = b2 * m + (1 - b2) * g
-            yield p - lr * ((u > 0) - (u < 0) + wd * p)
-
-    return run
-
-
-CASES = {
-    "SGD": (fastopt.SGD, {"lr": 0.1}, sgd(0.1)),
-    "SGD L2": (fastopt.SGD, {"lr": 0.1, "weight_decay": 0.3}, sgd(0.1, 0.3)),
-    "momentum": (fastopt.SGD, {"lr": 0.1, "momentum": 0.9}, momentum_torch(0.1, 0.9)),
-    "dampening": (
-        fastopt.SGD,
-        {"lr": 0.1, "momentum": 0.9, "dampening": 0.4},
-        momentum_torch(0.1, 0.9, 0.4),
-    ),
-    "Nesterov": (
-        fastopt.SGD,
-        {"lr": 0.1, "momentum": 0.9, "nesterov": True},
-        momentum_torch(0.1, 0.9, nesterov=True),
-    ),
-    "classic": (
-        fastopt.SGD,
-        {"lr": 0.1, "momentum": 0.9, "momentum_form": "classic"},
-        momentum_classic(0.1, 0.9),
-    ),
-    "classic Nesterov": (
-        fastopt.SGD,
-        {"lr": 0.1, "momentum": 0.9, "momentum_form": "classic", "nesterov": True},
-        momentum_classic(0.1, 0.9, nesterov=True),
-    ),
-    "Adagrad": (fastopt.Adagrad, {"lr": 0.1, "eps": 0.5}, adagrad(0.1, 0.5)),
-    "Adagrad, all options": (
-        fastopt.Adagrad,
-        {
-            "lr": 0.1,
-            "eps": 0.0,
-            "eps_root": 1e-7,
-            "initial_accumulator_value": 0.1,
-            "lr_decay": 0.2,
-        },
-        adagrad(0.1, 0.0, 0.1, 0.2, 1e-7),
-    ),
-    "RMSprop": (fastopt.RMSprop, {"lr": 0.1, "alpha": 0.9, "eps": 0.5}, rmsprop(0.1, 0.9, 0.5)),
-    "RMSprop, eps inside": (
-        fastopt.RMSprop,
-        {"lr": 0.1, "alpha": 0.9, "eps": 0.0, "eps_root": 0.5},
-        rmsprop(0.1, 0.9, 0.0, 0.5),
-    ),
-    "Adam": (fastopt.Adam, {"lr": 0.1}, adam(0.1, 0.9, 0.999, 1e-8)),
-    "Adam, all options": (
-        fastopt.Adam,
-        {"lr": 0.1, "betas": (0.7, 0.8), "eps": 0.5, "eps_root": 0.25, "weight_decay": 0.3},
-        adam(0.1, 0.7, 0.8, 0.5, 0.3, inside=0.25),
-    ),
-    "Adam without averages": (
-        fastopt.Adam,
-        {"lr": 0.1, "betas": (0.0, 0.0), "eps": 0.5},
-        adam(0.1, 0.0, 0.0, 0.5),
-    ),
-    "AdamW": (
-        fastopt.AdamW,
-        {"lr": 0.1, "weight_decay": 0.3},
-        adam(0.1, 0.9, 0.999, 1e-8, 0.3, decoupled=True),
-    ),
-    "Adadelta": (fastopt.Adadelta, {"lr": 0.7, "eps": 1e-3}, adadelta(0.7, 0.9, 1e-3)),
-    "Rprop, iminus": (fastopt.Rprop, {}, rprop(0.01, 0.5, 1.2, 1e-6, 50, True)),
-    "Rprop, minus": (
-        fastopt.Rprop,
-        {"variant": "minus", "etas": (0.3, 1.5), "step_sizes": (0.005, 0.012)},
-        rprop(0.01, 0.3, 1.5, 0.005, 0.012, False),
-    ),
-    "Adamax": (fastopt.Adamax, {"lr": 0.1, "eps": 0.5}, adamax(0.1, 0.9, 0.999, 0.5)),
-    "Adam, amsgrad": (
-        fastopt.Adam,
-        {"lr": 0.1, "betas": (0.9, 0.5), "amsgrad": True},
-        amsgrad(0.1, 0.9, 0.5, 1e-8),
-    ),
-    "NAdam": (fastopt.NAdam, {"lr": 0.1, "momentum_decay": 0.3}, nadam(0.1, 0.9, 0.999, 1e-8, 0.3)),
-    "RAdam": (fastopt.RAdam, {"lr": 0.1, "eps": 0.0}, radam(0.1, 0.9, 0.999)),
-    "AdaBelief": (
-        fastopt.AdaBelief,
-        {"lr": 0.1, "eps": 1e-3, "eps_root": 1e-3},
-        adabelief(0.1, 0.9, 0.999, 1e-3),
-    ),
-    "Lion": (fastopt.Lion, {"lr": 0.1, "weight_decay": 0.3}, lion(0.1, 0.9, 0.99, 0.3)),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_equals_the_published_formula(name):
-    cls, options, rule = CASES[name]
-    np.testing.assert_allclose(trajectory(cls, **options), formula(rule), rtol=1e-13)
-    np.testing.assert_allclose(
-        trajectory(cls, dtype="float32", **options), formula(rule), rtol=2e-4, atol=2e-4
-    )
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_maximize_is_minus_the_gradient(name):
-    cls, options, _ = CASES[name]
-    up = trajectory(cls, grads=[-g for g in GRADS], maximize=True, **options)
-    np.testing.assert_allclose(up, trajectory(cls, **options), rtol=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("cls", "options", "expected"),
-    [
-        (fastopt.Adagrad, {"eps": 0.5}, [0.92, 0.9565488]),
-        (
-            fastopt.Adagrad,
-            {"eps": 0, "eps_root": 0.5, "initial_accumulator_value": 0.1},
-            [0.9067495, 0.9490072],
-        ),
-        (fastopt.RMSprop, {"alpha": 0.9, "eps": 0.5}, [0.8233926, 0.9082655]),
-        (fastopt.RMSprop, {"alpha": 0.9, "eps": 0, "eps_root": 0.5}, [0.7891815, 0.8912436]),
-        (fastopt.Adam, {"eps": 0.5}, [0.92, 0.8997659]),
-        (fastopt.SGD, {"momentum": 0.9, "nesterov": True}, [0.62, 0.648]),
-    ],
-)
-def test_two_steps_equal_values_printed_by_torch_and_optax(cls, options, expected):
-    """p0 = 1, g = (2, -1), lr = 0.1; run once in torch 2.13 and optax 0.2.8 in float64."""
-    seen = trajectory(cls, grads=[2.0, -1.0], lr=0.1, **options)
-    np.testing.assert_allclose(seen, expected, atol=6e-8)
-
-
-TORCH = {
-    "SGD": [
-        {},
-        {"momentum": 0.9},
-        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-        {"momentum": 0.9, "dampening": 0.3},
-        {"maximize": True, "weight_decay": 0.1},
-    ],
-    "Adagrad": [
-        {},
-        {"lr_decay": 0.1, "initial_accumulator_value": 0.2, "weight_decay": 0.1},
-        {"maximize": True},
-    ],
-    "RMSprop": [{}, {"alpha": 0.8, "weight_decay": 0.1}, {"maximize": True}],
-    "Adam": [
-        {},
-        {"betas": (0.8, 0.95), "weight_decay": 0.1},
-        {"maximize": True},
-        {"amsgrad": True, "weight_decay": 0.1},
-    ],
-    "AdamW": [
-        {},
-        {"betas": (0.8, 0.95), "weight_decay": 0.3},
-        {"maximize": True},
-        {"amsgrad": True},
-    ],
-    "Adadelta": [{}, {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}, {"maximize": True}],
-    "Adamax": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}, {"maximize": True}],
-    "NAdam": [
-        {},
-        {"betas": (0.8, 0.95), "momentum_decay": 0.1, "weight_decay": 0.1},
-        {"maximize": True},
-    ],
-    "RAdam": [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}, {"maximize": True}],
-    "Rprop": [{}, {"etas": (0.3, 1.5), "step_sizes": (1e-3, 0.1)}, {"maximize": True}],
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "options"), [(name, options) for name, many in TORCH.items() for options in many]
-)
-def test_equals_torch_in_float64_within_1e_12(name, options):
-    """Not bit for bit: torch orders the same operations differently."""
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    ours = {"a": rng.standard_normal((5, 4)), "b": rng.standard_normal(3)}
-    theirs = [torch.nn.Parameter(torch.tensor(a.copy())) for a in ours.values()]
-    opt = getattr(fastopt, name)(ours, lr=0.05, **options)
-    peer = getattr(torch.optim, name)(theirs, lr=0.05, foreach=False, **options)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # in which torch keeps NAdam's product
-    for _ in range(50):
-        grads = {k: rng.standard_normal(a.shape) * rng.integers(0, 3) for k, a in ours.items()}
-        opt.step(grads)
-        for p, g in zip(theirs, grads.values(), strict=True):
-            p.grad = torch.tensor(g)
-        peer.step()
-    torch.set_default_dtype(before)
-    for name_, p in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(ours[name_], p.detach().numpy(), rtol=1e-12, atol=1e-12)
-        for key, array in opt.state[name_].items():
-            np.testing.assert_allclose(array, peer.state[p][key].numpy(), rtol=1e-12, atol=1e-14)
 
 
 def test_hyper_parameters_are_read_at_every_step():
@@ -412,7 +20,7 @@ def test_hyper_parameters_are_read_at_every_step():
 
 def test_zero_lr_leaves_parameters_as_they_are():
     for cls in fastopt.Optimizer.registry.values():
-        if cls is fastopt.Rprop:  # lr is only the first length of its steps
+        if cls in (fastopt.Rprop, fastopt.FTRL):  # first length of steps; must be > 0
             continue
         w = np.array([1.5, -2.25e-20, 3e20])
         before = w.copy()
@@ -494,3 +102,83 @@ def test_optimizers_pickle_and_copy_with_their_parameters():
         assert not np.shares_memory(inner, w)
         twin.step({"w": np.ones(3)})
         assert (inner < w).all() and twin.t == 2 and opt.t == 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value", "options"),
+    [
+        (fastopt.SGD, "momentum", 0.9, {"lr": 1.0}),
+        (fastopt.SignSGD, "momentum", 0.9, {}),
+        (fastopt.SignSGD, "eps", 0.1, {}),
+        (fastopt.RMSprop, "momentum", 0.9, {}),
+        (fastopt.RMSprop, "centered", True, {}),
+        (fastopt.RMSprop, "centered", False, {"centered": True}),
+        (fastopt.RMSprop, "nesterov", True, {}),
+        (fastopt.Adam, "amsgrad", "corrected", {}),
+        (fastopt.AdamW, "amsgrad", False, {"amsgrad": True}),
+        (fastopt.FTRL, "lr", 0, {}),
+    ],
+)
+def test_what_would_need_other_states_is_refused_by_name(cls, name, value, options):
+    w = np.ones(3)
+    opt = cls(w, **options)
+    opt.param_groups[0][name] = value
+    with pytest.raises(ValueError, match=f"{cls.__name__}: .*{name}"):
+        opt.step(np.ones(3))
+    assert (w == 1).all() and opt.t == 0
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"), [(fastopt.RMSprop, "centered"), (fastopt.Adam, "amsgrad")]
+)
+def test_groups_need_the_same_states(cls, name):
+    with pytest.raises(ValueError, match=f"{name} must be the same in all groups"):
+        cls([{"params": np.ones(1), name: True}, {"params": np.ones(1)}])
+    both = [{"params": np.ones(1), "eps": 1e-3}, {"params": np.ones(1)}]
+    assert len(cls(both, **{name: True}).state) == 2
+
+
+def test_amsgrad_may_differ_in_form_between_groups():
+    ws = [np.ones(1), np.ones(1)]
+    opt = fastopt.Adam(
+        [{"params": ws[0], "amsgrad": True}, {"params": ws[1], "amsgrad": "corrected"}], lr=0.1
+    )
+    for g in (2.0, -1.0):
+        opt.step([{"params": np.array([g])}, {"params": np.array([g])}])
+    np.testing.assert_allclose([w[0] for w in ws], [0.8733663, 0.8789474], atol=6e-8)
+
+
+def test_iplus_asks_for_the_loss_of_every_step():
+    w = np.ones(2)
+    opt = fastopt.Rprop(w, variant="iplus")
+    assert opt.loss is None
+    with pytest.raises(ValueError, match="loss is missing"):
+        opt.step(np.ones(2))
+    with pytest.raises(ValueError, match="loss must be a number, got nan"):
+        opt.loss = math.nan
+    opt.loss = 1
+    with pytest.raises(ValueError, match="gradient"):
+        opt.step(np.ones(3))
+    assert opt.loss == 1.0
+    opt.step(np.ones(2))
+    assert opt.loss is None and opt.t == 1
+    after = w.copy()
+    with pytest.raises(ValueError, match="loss is missing"):
+        opt.step(np.ones(2))
+    assert (w == after).all() and opt.t == 1
+    twin = copy.deepcopy(opt)
+    for one in (opt, twin):
+        one.loss = 0.5
+        one.loss = 2.0  # the last one counts
+        one.step(-np.ones(2))
+        np.testing.assert_array_equal(one.param_groups[0]["params"]["0"], 1.0)
+
+
+def test_nadam_without_a_schedule_survives_a_file(tmp_path):
+    w = np.ones(2)
+    opt = fastopt.NAdam(w, momentum_decay=None)
+    opt.step(np.ones(2))
+    opt.save(tmp_path / "opt.npz")
+    other = fastopt.NAdam(np.ones(2))
+    other.load(tmp_path / "opt.npz")
+    assert other.param_groups[0]["momentum_decay"] is None
