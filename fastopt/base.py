@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from fastopt import checkpoint, gradients, precision
+from fastopt import checkpoint, gradients, precision, presets
 from fastopt._core import Plan, StepInfo, rules
 from fastopt.checks import count, flag, one_of
 from fastopt.hyperparameters import COMMON, Group, check, nearest
@@ -121,6 +121,8 @@ class Optimizer:
                 f"{cls.__name__}.rule must be one of {sorted(declared)}, got {cls.rule!r}"
             )
         Optimizer.registry[cls.__name__] = cls
+        if "__init__" in cls.__dict__:
+            presets.accept(cls)
 
     def __init__(
         self,
