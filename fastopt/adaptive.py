@@ -314,6 +314,11 @@ class Rprop(Optimizer):
             extra["loss_before"] = extra["loss"] if extra["loss_t"] == t - 1 else None
         extra["loss"], extra["loss_t"] = float(value), t
 
+    def choose_rule(self) -> str:
+        """Return the rule that can take steps back if a group's variant does."""
+        undo = any(group["variant"] in ("plus", "iplus") for group in self.param_groups)
+        return "rprop_undo" if undo else "rprop"
+
     def initial(self, h: dict[str, Any]) -> dict[str, float]:
         """Return the first step length."""
         return {"d": h["lr"]}
@@ -324,6 +329,11 @@ class Rprop(Optimizer):
         least, most = h["step_sizes"]
         variant = h["variant"]
         undo = variant == "plus"
+        if variant in ("plus", "iplus") and self.rule != "rprop_undo":
+            raise ValueError(
+                f"Rprop: variant is {variant!r} in this step, but was one that takes no step back "
+                "when this optimizer was built: build another one"
+            )
         if variant == "iplus":
             if self.extra["loss_t"] != t:
                 raise ValueError(

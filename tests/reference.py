@@ -91,7 +91,16 @@ def delta_bar_delta(w, g, a, r, kappa, down, theta, c):
     w -= r * g
 
 
-def rprop(w, g, p, d, up, down, least, most, forget, undo):
+def rprop(w, g, p, d, up, down, least, most, forget):
+    s = np.sign(p) * g
+    d[...] = np.where(
+        s > 0, np.minimum(d * up, most), np.where(s < 0, np.maximum(d * down, least), d)
+    )
+    p[...] = np.where(s * forget < 0, 0, g)
+    w -= np.sign(p) * d
+
+
+def rprop_undo(w, g, p, d, up, down, least, most, forget, undo):
     s = np.sign(p) * g
     back = np.where(s < 0, undo * np.sign(p) * d, 0)
     d[...] = np.where(

@@ -117,6 +117,7 @@ def test_optimizers_pickle_and_copy_with_their_parameters():
         (fastopt.Adam, "amsgrad", "corrected", {}),
         (fastopt.AdamW, "amsgrad", False, {"amsgrad": True}),
         (fastopt.FTRL, "lr", 0, {}),
+        (fastopt.Rprop, "variant", "plus", {}),
     ],
 )
 def test_what_would_need_other_states_is_refused_by_name(cls, name, value, options):
