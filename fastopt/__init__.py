@@ -9,13 +9,14 @@ from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
-from fastopt.optimizers import SGD, Lion, SignSGD
+from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 __all__ = [  # without SGDClassifier, which needs scikit-learn
+    "ASGD",
     "CSR",
     "FTRL",
     "SGD",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastopt.base import Common, Optimizer
+from fastopt.lookahead import LookAhead
 from fastopt.optimizers import momentum_scalars, refuse_momentum
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Adagrad(Optimizer):
         }
 
 
-class RMSprop(Optimizer):
+class RMSprop(LookAhead, Optimizer):
     r"""RMSProp, plain or centered, with momentum and Nesterov momentum.
 
     Parameters
@@ -110,8 +111,9 @@ class RMSprop(Optimizer):
         :math:`\mu` in [0, 1]; 0 needs no buffer.
     centered : bool
         Divide by an estimate of the standard deviation instead; the same in all groups.
-    nesterov : bool
-        Nesterov's momentum, rewritten so that the stored parameters are the look-ahead point.
+    nesterov : bool or "lookahead"
+        Nesterov's momentum, rewritten so that the stored parameters are the look-ahead point, or
+        as it was published, with the gradient taken in `lookahead`; then in the classic form.
     momentum_form : {"torch", "classic"}
         "torch" keeps lr outside the buffer, "classic" inside.
     maximize, threads, clip_norm
@@ -121,7 +123,8 @@ class RMSprop(Optimizer):
     -----
     :math:`s \leftarrow \rho s + (1 - \rho) g^2,\; x = g / (\sqrt{s + \epsilon_r} + \epsilon),\;
     w \leftarrow w - \eta x` (Tieleman and Hinton, 2012). The form of Goodfellow, Bengio and
-    Courville's *Deep Learning*, Algorithm 8.5: ``eps=0, eps_root=1e-6``.
+    Courville's *Deep Learning*, Algorithm 8.5: ``eps=0, eps_root=1e-6``; its Algorithm 8.6 is
+    ``nesterov="lookahead"`` with ``eps=eps_root=0``: the book has no term against division by 0, and the step is 0 there.
 
     With momentum, x takes the place of the gradient in the formulas of `SGD`. Centered (Graves,
     2013), with :math:`a \leftarrow \rho a + (1 - \rho) g`, s under the root is
@@ -143,7 +146,7 @@ class RMSprop(Optimizer):
         weight_decay: Any = 0.0,
         momentum: Any = 0.0,
         centered: bool = False,
-        nesterov: bool = False,
+        nesterov: bool | str = False,
         momentum_form: str = "torch",
         **common: Unpack[Common],
     ) -> None:
@@ -162,6 +165,7 @@ class RMSprop(Optimizer):
             },
             **common,
         )
+        self._start()
 
     def choose_rule(self) -> str:
         """Return the rule with the states that are needed, the same for all groups."""
@@ -176,7 +180,7 @@ class RMSprop(Optimizer):
     def refuse_nesterov(self, h: dict[str, Any]) -> None:
         """Raise for a combination without a meaning."""
         if h["nesterov"] and h["momentum"] == 0:
-            raise ValueError("RMSprop: nesterov=True needs momentum > 0")
+            raise ValueError(f"RMSprop: nesterov={h['nesterov']!r} needs momentum > 0")
 
     def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
         """Return the averages' two weights, the two eps, and the rate or momentum's numbers."""

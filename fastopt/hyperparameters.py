@@ -78,7 +78,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clip_norm": _number(lambda x: x > 0, "> 0, or None"),
     "initial_accumulator_value": _number(lambda x: x >= 0, ">= 0"),
     "betas": (_pair, "two finite numbers in [0, 1)"),
-    "nesterov": (lambda x: isinstance(x, bool), "True or False"),
+    "nesterov": (lambda x: isinstance(x, bool) or x == "lookahead", "True, False or 'lookahead'"),
     "maximize": (lambda x: isinstance(x, bool), "True or False"),
     "momentum_form": (lambda x: x in ("torch", "classic"), "'torch' or 'classic'"),
 }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastopt.base import Common, Optimizer
+from fastopt.checks import count
+from fastopt.lookahead import LookAhead
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["SGD", "Lion", "SignSGD"]
+__all__ = ["ASGD", "SGD", "Lion", "SignSGD"]
 
 
 def momentum_scalars(h: dict[str, Any], c: float = 1.0) -> dict[str, float]:
@@ -18,6 +21,8 @@ def momentum_scalars(h: dict[str, Any], c: float = 1.0) -> dict[str, float]:
     `c` is the weight with which what is accumulated enters the buffer.
     """
     lr, mu = h["lr"], h["momentum"]
+    if h["nesterov"] == "lookahead":  # w is w + mu v already
+        return {"mu": mu, "c": -lr, "lr_v": 0.0, "lr_g": lr}
     if h["momentum_form"] == "torch":
         if h["nesterov"]:
             return {"mu": mu, "c": c, "lr_v": lr * mu, "lr_g": lr}
@@ -36,7 +41,7 @@ def refuse_momentum(owner: str, mu: float) -> None:
         )
 
 
-class SGD(Optimizer):
+class SGD(LookAhead, Optimizer):
     r"""Stochastic gradient descent, with momentum and Nesterov momentum.
 
     Full-batch, mini-batch and stochastic descent differ only in the gradient that is passed in.
@@ -51,8 +56,9 @@ class SGD(Optimizer):
         :math:`\mu` in [0, 1]; 0 needs no state.
     dampening : float
         In [0, 1]: the gradient enters the buffer times 1 - dampening, except in the first step.
-    nesterov : bool
-        Nesterov's momentum, rewritten so that the stored parameters are the look-ahead point.
+    nesterov : bool or "lookahead"
+        Nesterov's momentum, rewritten so that the stored parameters are the look-ahead point, or
+        as it was published, with the gradient taken in `lookahead`; then in the classic form.
     weight_decay : float
         L2 penalty: the rule sees g + weight_decay * w.
     momentum_form : {"torch", "classic"}
@@ -90,7 +96,7 @@ class SGD(Optimizer):
         *,
         momentum: Any = 0.0,
         dampening: Any = 0.0,
-        nesterov: bool = False,
+        nesterov: bool | str = False,
         weight_decay: Any = 0.0,
         momentum_form: str = "torch",
         **common: Unpack[Common],
@@ -109,6 +115,7 @@ class SGD(Optimizer):
             },
             **common,
         )
+        self._start()
 
     def choose_rule(self) -> str:
         """Return "sgd", which has no state, if no group has momentum."""
@@ -120,7 +127,7 @@ class SGD(Optimizer):
     def refuse_nesterov(self, h: dict[str, Any]) -> None:
         """Raise for a combination without a meaning."""
         raise ValueError(
-            "SGD: nesterov=True needs momentum > 0 and dampening = 0, got "
+            f"SGD: nesterov={h['nesterov']!r} needs momentum > 0 and dampening = 0, got "
             f"momentum={h['momentum']!r}, dampening={h['dampening']!r}"
         )
 
@@ -133,6 +140,76 @@ class SGD(Optimizer):
         if h["nesterov"] and (mu == 0 or h["dampening"] != 0):
             self.refuse_nesterov(h)
         return momentum_scalars(h, 1.0 if t == 1 else 1.0 - h["dampening"])
+
+
+@dataclass(frozen=True)
+class _mean:
+    """What an average of the points after step t0 keeps of itself in step t = 0, 1, ..."""
+
+    t0: int
+
+    def __call__(self, t: int) -> float:
+        return 1 - 1 / max(1, t + 1 - self.t0)
+
+
+class ASGD(Optimizer):
+    r"""Averaged SGD: gradient descent that keeps the mean of its points.
+
+    The mean is in the state "ema" of each parameter; `averaged` puts it into the parameters.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0; required.
+    t0 : int
+        The mean is over the points after step t0, >= 0.
+    weight_decay : float
+        L2 penalty: the rule sees g + weight_decay * w.
+    maximize, threads, clip_norm
+        See `Optimizer`; not ema, whose place the mean takes.
+
+    Notes
+    -----
+    :math:`w \leftarrow w - \eta g,\; a \leftarrow a + (w - a) / \max(1, t - t_0)` (Polyak and
+    Juditsky, 1992). torch's ASGD begins one step later, has t0 = 10^6 and a schedule of its own;
+    any schedule may be passed as lr here.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.array([0.0])
+    >>> opt = fastopt.ASGD(w, lr=1.0)
+    >>> for g in -1.0, -2.0:
+    ...     info = opt.step(np.array([g]))
+    >>> w, opt.state["0"]["ema"]  # the mean of 1 and 3
+    (array([3.]), array([2.]))
+    """
+
+    rule = "sgd"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = None,
+        *,
+        t0: int = 0,
+        weight_decay: Any = 0.0,
+        **common: Unpack[Common],
+    ) -> None:
+        if lr is None:
+            raise TypeError("ASGD: lr is required: pass a learning rate or a schedule")
+        if common.get("ema") is not None:
+            raise TypeError("ASGD: its mean takes the place of ema: use SGD with ema")
+        mean = _mean(count("t0", t0, 0))
+        super().__init__(
+            params, {"lr": lr, "weight_decay": weight_decay}, **{**common, "ema": mean}
+        )
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the rate."""
+        return {"lr": h["lr"]}
 
 
 class SignSGD(Optimizer):
