@@ -213,6 +213,16 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     return bad;
 }
 
+/* So many non-finite elements can be counted in 32 bits. */
+static const ptrdiff_t COUNTABLE = (ptrdiff_t)1 << 30;
+
+/* Whether states pass through blocks too: then these are shorter, so that all fit into L1. */
+static int decoded(const fo_segment *s) {
+    for (int k = 0; k < FO_MAX_STATES; k++)
+        if (s->states[k].data && s->states[k].type != s->dtype) return 1;
+    return 0;
+}
+
 static ptrdiff_t step_in_place(const fo_segment *s, const fo_step_numbers *numbers,
                                const fo_prelude *prelude, ptrdiff_t start, ptrdiff_t n) {
     const ptrdiff_t offset = start * fo_item_size[s->dtype];
@@ -238,7 +248,7 @@ ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptr
     const fo_prelude prelude = own_prelude(s);
     ptrdiff_t bad = 0;
     const int in_place = plain(s);
-    const ptrdiff_t most = in_place ? (ptrdiff_t)1 << 30 : FO_BLOCK; /* a count has 32 bits */
+    const ptrdiff_t most = in_place ? COUNTABLE : decoded(s) ? 2 * FO_QUANTUM : FO_BLOCK;
     for (const ptrdiff_t end = start + n; start < end; start += most) {
         const ptrdiff_t count = end - start < most ? end - start : most;
         bad += in_place ? step_in_place(s, numbers, &prelude, start, count)

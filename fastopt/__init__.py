@@ -1,7 +1,7 @@
 """fastopt: the optimizer core for CPUs."""
 
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
-from fastopt import schedules
+from fastopt import presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
 from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
@@ -10,6 +10,7 @@ from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
+from fastopt.plateau import ReduceOnPlateau
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.threads import get_num_threads, set_num_threads
@@ -35,6 +36,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "ReduceOnPlateau",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
@@ -46,6 +48,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "isa_available",
     "iter_svmlight",
     "load_svmlight",
+    "presets",
     "schedules",
     "set_isa",
     "set_num_threads",
