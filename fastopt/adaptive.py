@@ -124,7 +124,7 @@ class RMSprop(LookAhead, Optimizer):
     :math:`s \leftarrow \rho s + (1 - \rho) g^2,\; x = g / (\sqrt{s + \epsilon_r} + \epsilon),\;
     w \leftarrow w - \eta x` (Tieleman and Hinton, 2012). The form of Goodfellow, Bengio and
     Courville's *Deep Learning*, Algorithm 8.5: ``eps=0, eps_root=1e-6``; its Algorithm 8.6 is
-    ``nesterov="lookahead"`` with ``eps=eps_root=0``: the book has no term against division by 0, and the step is 0 there.
+    ``nesterov="lookahead"`` with ``eps=eps_root=0``, where the book says nothing on division by 0.
 
     With momentum, x takes the place of the gradient in the formulas of `SGD`. Centered (Graves,
     2013), with :math:`a \leftarrow \rho a + (1 - \rho) g`, s under the root is

@@ -69,6 +69,8 @@ class Optimizer:
     max_norm : float, optional
         Bound of the 2-norm of each row (index of the first axis; a vector is one row), kept by
         scaling it down after each step, in another pass.
+    preset : {"torch", "keras", "optax", "textbook", "paper"}, optional
+        The defaults of that library or source, see `fastopt.presets`; given keywords win.
     threads : int, optional
         Threads for large steps; by default what `fastopt.get_num_threads()` says.
     clip_norm : float, optional
