@@ -1,7 +1,7 @@
 """fastopt: the optimizer core for CPUs."""
 
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
-from fastopt import presets, schedules
+from fastopt import functional, presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
 from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
@@ -13,13 +13,16 @@ from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastopt.search import RandomSearchResult, random_search
 from fastopt.threads import get_num_threads, set_num_threads
+from fastopt.wrappers import SAM, Lookahead
 
 __version__ = "0.1.0"
 __all__ = [  # without SGDClassifier, which needs scikit-learn
     "ASGD",
     "CSR",
     "FTRL",
+    "SAM",
     "SGD",
     "AdaBelief",
     "Adadelta",
@@ -32,16 +35,19 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "DeltaBarDelta",
     "HogwildResult",
     "Lion",
+    "Lookahead",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "RandomSearchResult",
     "ReduceOnPlateau",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "SignSGD",
     "StepInfo",
+    "functional",
     "get_isa",
     "get_num_threads",
     "hogwild",
@@ -49,6 +55,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "iter_svmlight",
     "load_svmlight",
     "presets",
+    "random_search",
     "schedules",
     "set_isa",
     "set_num_threads",

@@ -137,8 +137,9 @@ class ScheduleFreeSGD(Optimizer):
             info = super().step(grads)
         finally:
             del self._after[get_ident()]
-        self.extra["weight_sum"] = [total for total, _ in after]
-        self.extra["lr_max"] = [most for _, most in after]
+        if not info.skipped:
+            self.extra["weight_sum"] = [total for total, _ in after]
+            self.extra["lr_max"] = [most for _, most in after]
         return info
 
     def weigh(self, h: dict[str, Any], t: int) -> dict[str, float]:
