@@ -89,7 +89,7 @@ enum { PART = 32 * FO_BLOCK };
 typedef struct {
     const fo_segment *segments;
     ptrdiff_t count, parts;
-    int what;
+    int of, what;
     double scale;
     double *partials;
 } reduce_job;
@@ -111,16 +111,17 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
         double f64[FO_BLOCK];
     } block;
     const fo_kernels *kernels = fo_current();
-    const ptrdiff_t size = fo_item_size[s->g.type];
+    const fo_array *a = job->of == FO_OF_G ? &s->g : &s->w;
+    const ptrdiff_t size = fo_item_size[a->type];
     const ptrdiff_t end = s->n - start < PART ? s->n : start + PART;
     fo_reduce *reduce = kernels->reduce[job->what][s->dtype];
     double result = 0;
     for (; start < end; start += FO_BLOCK) {
         const ptrdiff_t count = end - start < FO_BLOCK ? end - start : FO_BLOCK;
-        const void *g = s->g.data + start * size;
-        if (s->g.strides || s->g.type != s->dtype)
-            fo_gather(&s->g, kernels, start, count, &block), g = &block;
-        result = combine(job->what, result, reduce(count, job->scale, g, g));
+        const void *x = a->data + start * size;
+        if (a->strides || a->type != s->dtype)
+            fo_gather(a, kernels, start, count, &block), x = &block;
+        result = combine(job->what, result, reduce(count, job->scale, x, x));
     }
     return result;
 }
@@ -138,11 +139,11 @@ static void reduce_body(void *ctx, int k, int n) {
     }
 }
 
-double fo_reduce_gradients(const fo_segment *segments, ptrdiff_t count, int what, double scale,
-                           double *partials, int threads) {
+double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int what, double scale,
+                     double *partials, int threads) {
     ptrdiff_t elements = 0;
     for (ptrdiff_t k = 0; k < count; k++) elements += segments[k].n;
-    reduce_job job = {segments, count, fo_partials(segments, count), what, scale, partials};
+    reduce_job job = {segments, count, fo_partials(segments, count), of, what, scale, partials};
     fo_parallel(reduce_body, &job, worth(elements, threads));
     double result = 0;
     for (ptrdiff_t k = 0; k < job.parts; k++) result = combine(what, result, partials[k]);

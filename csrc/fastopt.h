@@ -193,10 +193,12 @@ ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t c
                   uint32_t key, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
-   added in an order that depends on nothing but sizes. Needs room for fo_partials(...) doubles. */
+   or with FO_OF_W over all parameters, added in an order that depends on nothing but sizes. Needs
+   room for fo_partials(...) doubles. */
 ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
-double fo_reduce_gradients(const fo_segment *segments, ptrdiff_t count, int what, double scale,
-                           double *partials, int threads);
+enum { FO_OF_G, FO_OF_W };
+double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int what, double scale,
+                     double *partials, int threads);
 
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
 void fo_clip_rows(const fo_segment *s, double most, int threads); /* fills row_scale */

@@ -55,8 +55,11 @@ cdef extern from "fastopt.h" nogil:
     Py_ssize_t fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count,
                        int rule, uint32_t key, int threads)
     Py_ssize_t fo_partials(const fo_segment *segments, Py_ssize_t count)
-    double fo_reduce_gradients(const fo_segment *segments, Py_ssize_t count, int what,
-                               double scale, double *partials, int threads)
+    enum:
+        FO_OF_G
+        FO_OF_W
+    double fo_reduce_all(const fo_segment *segments, Py_ssize_t count, int of, int what,
+                         double scale, double *partials, int threads)
     enum:
         FO_BLOCK
     void fo_gather(const fo_array *a, const fo_kernels *kernels, Py_ssize_t start, Py_ssize_t n,
@@ -568,26 +571,27 @@ cdef class Plan:
         self.segments[k].gain = gain
         self.segments[k].l2_gain = l2_gain
 
-    def norm(self, int threads, Py_ssize_t k=-1):
-        """The 2-norm over all held gradients, or of gradient k.
+    def norm(self, int threads, Py_ssize_t k=-1, bint of_w=False):
+        """The 2-norm over all held gradients, of gradient k, or of parameter k.
 
         Right even where its square is out of range.
         """
         cdef double result
         cdef double scale = 1
+        cdef int of = FO_OF_W if of_w else FO_OF_G
         cdef const fo_segment *first = self.segments if k < 0 else &self.segments[k]
         cdef Py_ssize_t count = self.count if k < 0 else 1
         if self.held != self.count or k >= self.count:
             raise RuntimeError("the plan holds no gradients")
         with nogil:
-            result = fo_reduce_gradients(first, count, FO_SUMSQ, 1, self.partials, threads)
+            result = fo_reduce_all(first, count, of, FO_SUMSQ, 1, self.partials, threads)
             if not 1e-280 < result < 1e300:
-                scale = fo_reduce_gradients(first, count, FO_ABSMAX, 1, self.partials, threads)
+                scale = fo_reduce_all(first, count, of, FO_ABSMAX, 1, self.partials, threads)
                 if isfinite(scale) and scale > 0:
                     # A power of two near the maximum: scaling by it is exact.
                     scale = power_of_two(scale)
-                    result = fo_reduce_gradients(first, count, FO_SUMSQ, 1 / scale, self.partials,
-                                                 threads)
+                    result = fo_reduce_all(first, count, of, FO_SUMSQ, 1 / scale, self.partials,
+                                           threads)
                 else:
                     result = scale
                     scale = 1
@@ -597,8 +601,8 @@ cdef class Plan:
         """Whether all held gradients are finite."""
         cdef double largest
         with nogil:
-            largest = fo_reduce_gradients(self.segments, self.count, FO_ABSMAX, 1, self.partials,
-                                          threads)
+            largest = fo_reduce_all(self.segments, self.count, FO_OF_G, FO_ABSMAX, 1,
+                                    self.partials, threads)
         return isfinite(largest)
 
     def gradients(self):

@@ -112,6 +112,7 @@ class Optimizer:
     rule: str
     decoupled: ClassVar[bool] = False
     state_names: ClassVar[dict[str, str]] = {}
+    layerwise: ClassVar[bool] = False  # `trust` is called before each step
     state_kinds: ClassVar[dict[str, str]] = {}  # letter -> "signed", "unsigned": may be compressed
     registry: ClassVar[dict[str, type[Optimizer]]] = {}
 
@@ -392,6 +393,9 @@ class Optimizer:
         """Return what part of w a decoupled decay takes in one step."""
         return h["lr"] * h["weight_decay"]
 
+    def trust(self, plan: Plan, threads: int, scale: float) -> None:
+        """Set each parameter's own factor, gradients being multiplied by `scale` beside it."""
+
     # Steps.
 
     def step(self, grads: Any = None) -> StepInfo:
@@ -438,7 +442,7 @@ class Optimizer:
                 )
             lr = plan.set_groups(self._slots, self.scalars, self._decay, self._penalized)
             threads = resolve(self._threads)
-            if self._simple and self._clip_norm is None and not self._frozen:
+            if self._simple and not self.layerwise and self._clip_norm is None and not self._frozen:
                 info = plan.run(threads, lr, nan, 1.0)
             else:
                 info = self._finish(plan, lr, threads)
@@ -465,6 +469,8 @@ class Optimizer:
             plan.scale(coef)
         if self._clip_norm is not None and self._clip_per != "all":
             coef = self._clip_each(plan, threads)
+        if self.layerwise:
+            self.trust(plan, threads, coef)
         average = 0.0
         if self._ema is not None:
             ema = self._ema(plan.t) if callable(self._ema) else self._ema

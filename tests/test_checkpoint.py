@@ -1,6 +1,9 @@
 """States are matched by name, strictly; files are all or nothing; training resumes bit for bit."""
 
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -191,7 +194,7 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = tmp_path / "opt.npz"
     opt.save(path)
     whole = path.read_bytes()
-    for size in range(0, len(whole), 7):
+    for size in range(len(whole)):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="not a complete optimizer file"):
             opt.load(path)
@@ -227,3 +230,34 @@ def test_names_may_be_any_text(tmp_path):
     other = fastopt.Adam({name: np.zeros(2) for name in w})
     other.load(tmp_path / "opt.npz")
     assert (other.state["ü"]["exp_avg"] == opt.state["ü"]["exp_avg"]).all()
+
+
+def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path):
+    """Killed at random moments, over and over: the file is always one that was saved whole."""
+    code = f"""
+import numpy as np, fastopt
+w = np.zeros(50_000)
+opt = fastopt.Adam({{"w": w}})
+while True:
+    opt.step({{"w": np.full(50_000, float(opt.t))}})
+    opt.save({str(tmp_path / "s")!r})
+    print(opt.t, flush=True)
+"""
+    rng = np.random.default_rng(0)
+    last = 0
+    for _ in range(8):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        try:
+            process.stdout.readline()  # it has saved once
+            time.sleep(rng.random() * 0.05)
+        finally:
+            process.kill()
+            rest, _ = process.communicate()
+        last = max([1, *map(int, rest.split()[-1:])])
+        opt = fastopt.Adam({"w": np.zeros(50_000)})
+        opt.load(tmp_path / "s")
+        assert opt.t >= last
+        m = 0.0
+        for t in range(opt.t):
+            m = 0.9 * m + 0.1 * t
+        np.testing.assert_allclose(opt.state["w"]["exp_avg"], m, rtol=1e-10, atol=1e-12)
