@@ -51,6 +51,7 @@ SCALARS = {
     "lr_y": 1e-9,
     "wd": 0.01,
     "eps_outside": 0.0,
+    "a_m": 1.3,
 }
 
 

@@ -167,7 +167,8 @@ static void keep_rest(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t 
 }
 
 static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
-                            const fo_prelude *prelude, ptrdiff_t start, ptrdiff_t n) {
+                            const fo_prelude *prelude, const double *scalars, ptrdiff_t start,
+                            ptrdiff_t n) {
     const fo_kernels *kernels = numbers->kernels;
     const fo_stage_kernels *stages = &kernels->stages[s->dtype];
     const fo_group *group = s->group;
@@ -193,10 +194,9 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
         states[k] = state_blocks[k];
         kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
     }
-    const ptrdiff_t found =
-        numbers->rule->dense[s->dtype](n, w, g, states, prelude, group->scalars);
+    const ptrdiff_t found = numbers->rule->dense[s->dtype](n, w, g, states, prelude, scalars);
     if (!group->mask) bad = found;
-    after(s, stages, start, n, w);
+    if (!numbers->partial) after(s, stages, start, n, w);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];
         if (state->type == s->dtype) continue;
@@ -205,6 +205,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
                                    state->data + start * fo_item_size[state->type],
                                    state->largest + start / FO_QUANTUM, &how);
     }
+    if (numbers->partial) return bad;
     const fo_rounding how = rounding(s, numbers->key, FO_MAX_STATES, start, s->stochastic);
     if (move_w) fo_scatter(&s->w, kernels, start, n, w, &how);
     if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &how);
@@ -224,13 +225,14 @@ static int decoded(const fo_segment *s) {
 }
 
 static ptrdiff_t step_in_place(const fo_segment *s, const fo_step_numbers *numbers,
-                               const fo_prelude *prelude, ptrdiff_t start, ptrdiff_t n) {
+                               const fo_prelude *prelude, const double *scalars, ptrdiff_t start,
+                               ptrdiff_t n) {
     const ptrdiff_t offset = start * fo_item_size[s->dtype];
     void *states[FO_MAX_STATES];
     for (int k = 0; k < FO_MAX_STATES; k++)
         states[k] = s->states[k].data ? s->states[k].data + offset : NULL;
     return numbers->rule->dense[s->dtype](n, s->w.data + offset, s->g.data + offset, states,
-                                          prelude, s->group->scalars);
+                                          prelude, scalars);
 }
 
 /* The group's prelude with the segment's own factors. */
@@ -246,13 +248,20 @@ static fo_prelude own_prelude(const fo_segment *s) {
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n) {
     const fo_prelude prelude = own_prelude(s);
+    double own[FO_MAX_SCALARS];
+    const double *scalars = s->group->scalars;
+    if (s->lr_gain != 1) {
+        memcpy(own, scalars, sizeof own);
+        own[0] *= s->lr_gain;
+        scalars = own;
+    }
     ptrdiff_t bad = 0;
     const int in_place = plain(s);
     const ptrdiff_t most = in_place ? COUNTABLE : decoded(s) ? 2 * FO_QUANTUM : FO_BLOCK;
     for (const ptrdiff_t end = start + n; start < end; start += most) {
         const ptrdiff_t count = end - start < most ? end - start : most;
-        bad += in_place ? step_in_place(s, numbers, &prelude, start, count)
-                        : step_block(s, numbers, &prelude, start, count);
+        bad += in_place ? step_in_place(s, numbers, &prelude, scalars, start, count)
+                        : step_block(s, numbers, &prelude, scalars, start, count);
     }
     return bad;
 }

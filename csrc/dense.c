@@ -74,10 +74,10 @@ static void step_body(void *ctx, int k, int n) {
 }
 
 ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
-                  uint32_t key, int threads) {
+                  uint32_t key, int partial, int threads) {
     if (count < 1 || ends[count - 1] < 1) return 0;
     const fo_kernels *kernels = fo_current();
-    step_job job = {segments, ends, count, {kernels, &kernels->rules[rule], key}, 0};
+    step_job job = {segments, ends, count, {kernels, &kernels->rules[rule], key, partial}, 0};
     fo_parallel(step_body, &job, worth(ends[count - 1], threads));
     return job.bad;
 }
@@ -89,7 +89,7 @@ enum { PART = 32 * FO_BLOCK };
 typedef struct {
     const fo_segment *segments;
     ptrdiff_t count, parts;
-    int of, what;
+    int of, rule, what;
     double scale;
     double *partials;
 } reduce_job;
@@ -103,6 +103,16 @@ ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count) {
 static double combine(int what, double a, double b) {
     if (what != FO_ABSMAX) return a + b;
     return a > b || a != a ? a : b;
+}
+
+/* Of block-sized stretches, gathered where they are not as the arithmetic needs them. */
+static double measure(const reduce_job *job, const fo_segment *s, ptrdiff_t start, ptrdiff_t n,
+                      const void *w) {
+    const fo_rule *rule = &fo_current()->rules[job->rule];
+    void *states[FO_MAX_STATES];
+    for (int k = 0; k < FO_MAX_STATES; k++)
+        states[k] = s->states[k].data ? s->states[k].data + start * fo_item_size[s->dtype] : NULL;
+    return rule->measure[s->dtype](n, w, states, s->group->scalars);
 }
 
 static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t start) {
@@ -121,7 +131,9 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
         const void *x = a->data + start * size;
         if (a->strides || a->type != s->dtype)
             fo_gather(a, kernels, start, count, &block), x = &block;
-        result = combine(job->what, result, reduce(count, job->scale, x, x));
+        const double some = job->of == FO_OF_RULE ? measure(job, s, start, count, x)
+                                                  : reduce(count, job->scale, x, x);
+        result = combine(job->what, result, some);
     }
     return result;
 }
@@ -139,11 +151,12 @@ static void reduce_body(void *ctx, int k, int n) {
     }
 }
 
-double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int what, double scale,
-                     double *partials, int threads) {
+double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int rule, int what,
+                     double scale, double *partials, int threads) {
     ptrdiff_t elements = 0;
     for (ptrdiff_t k = 0; k < count; k++) elements += segments[k].n;
-    reduce_job job = {segments, count, fo_partials(segments, count), of, what, scale, partials};
+    reduce_job job = {segments, count,   fo_partials(segments, count), of, rule, what,
+                      scale,    partials};
     fo_parallel(reduce_body, &job, worth(elements, threads));
     double result = 0;
     for (ptrdiff_t k = 0; k < job.parts; k++) result = combine(what, result, partials[k]);

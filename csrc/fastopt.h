@@ -32,10 +32,14 @@ typedef ptrdiff_t fo_dense(ptrdiff_t n, void *w, const void *g, void *const *sta
 typedef void fo_sparse(ptrdiff_t n, const void *at, void *w, const void *g, void *const *states,
                        const fo_prelude *prelude, const double *scalars);
 
+/* The sum of squares of a rule's direction over n contiguous elements, in fixed lanes of double. */
+typedef double fo_measure(ptrdiff_t n, const void *w, void *const *states, const double *scalars);
+
 typedef struct {
     const char *name, *states, *scalars; /* "adam", "(m, v)", "(lr, b1, ...)" */
     fo_dense *dense[FO_DTYPES];
     fo_sparse *sparse[FO_DTYPES][FO_INDEX_TYPES];
+    fo_measure *measure[FO_DTYPES]; /* NULL for most */
 } fo_rule;
 
 /* Reductions of scale * x over n contiguous elements, accumulated in double in fixed lanes, so the
@@ -173,13 +177,15 @@ typedef struct {
     double *row_scale; /* what each row's gradient is multiplied by */
     fo_state states[FO_MAX_STATES];
     const fo_group *group;
-    double gain, l2_gain; /* the gradient's scale and l2 are multiplied by these */
+    double gain, l2_gain; /* the gradient's scale and l2 are multiplied by these, */
+    double lr_gain;       /* and the rule's first scalar by this */
 } fo_segment;
 
 typedef struct {
     const fo_kernels *kernels;
     const fo_rule *rule;
     uint32_t key; /* of this step's random numbers */
+    int partial;  /* the first of two passes: it leaves w alone */
 } fo_step_numbers;
 
 /* The elements [start, start + n) of a segment, subnormals as the caller set them. Returns the
@@ -190,15 +196,16 @@ ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptr
 /* dense.c: one step of one rule over all segments in one parallel region; `ends` are the running
    totals of the segments' sizes. Element-wise, so the bits do not depend on threads. */
 ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
-                  uint32_t key, int threads);
+                  uint32_t key, int partial, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
    or with FO_OF_W over all parameters, added in an order that depends on nothing but sizes. Needs
    room for fo_partials(...) doubles. */
 ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
-enum { FO_OF_G, FO_OF_W };
-double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int what, double scale,
-                     double *partials, int threads);
+/* FO_OF_RULE: the sum of squares of a rule's direction. */
+enum { FO_OF_G, FO_OF_W, FO_OF_RULE };
+double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int rule, int what,
+                     double scale, double *partials, int threads);
 
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
 void fo_clip_rows(const fo_segment *s, double most, int threads); /* fills row_scale */

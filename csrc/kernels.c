@@ -18,13 +18,14 @@
 
 #include "dtypes.inc"
 
-#define RULE_ENTRY(rule)                                                                           \
-    {#rule,                                                                                        \
-     rule##_states_f32,                                                                            \
-     rule##_scalars_f32,                                                                           \
-     {rule##_dense_f32, rule##_dense_f64},                                                         \
-     {{rule##_sparse_i32_f32, rule##_sparse_i64_f32},                                              \
-      {rule##_sparse_i32_f64, rule##_sparse_i64_f64}}},
+#define LOOPS(rule)                                                                                \
+#rule, rule##_states_f32, rule##_scalars_f32, {rule##_dense_f32, rule##_dense_f64 }, {         \
+        {rule##_sparse_i32_f32, rule##_sparse_i64_f32}, {                                          \
+            rule##_sparse_i32_f64, rule##_sparse_i64_f64                                           \
+        }                                                                                          \
+    }
+#define RULE_ENTRY(rule) {LOOPS(rule), {NULL, NULL}},
+#define DIRECTED_ENTRY(rule) {LOOPS(rule), {rule##_measure_f32, rule##_measure_f64}},
 
 #define TRAIN_ENTRY(loss)                                                                          \
     {{train_##loss##_i32_f32, train_##loss##_i64_f32},                                             \
@@ -57,7 +58,7 @@ static const fo_sparse_kernels sparse = {
     .within = {within_i32, within_i64},
 };
 
-static const fo_rule rules[] = {RULES(RULE_ENTRY)};
+static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
     .isa = TEXT(FO_ISA),

@@ -21,8 +21,8 @@
 #define EACH_1(...) __VA_ARGS__
 #define UNWRAP(...) __VA_ARGS__
 
-#define STATE_PARAMETER(s) , T *s
-#define SCALAR_PARAMETER(s) , T s
+#define STATE_PARAMETER(s) , UNUSED T *s
+#define SCALAR_PARAMETER(s) , UNUSED T s
 #define STATE_UNPACK(s) T *restrict s = (T *)*state++;
 #define SCALAR_UNPACK(s) const T s = (T)*scalar++;
 #define STATE_LOAD(s) T s##_i = LOAD(s + j);
@@ -81,8 +81,8 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
     _Static_assert(0 EACH(ONE, UNWRAP scalars_) <= FO_MAX_SCALARS, #name " has too many scalars"); \
     UNUSED static const char FN(name##_states)[] = #states_, FN(name##_scalars)[] = #scalars_;     \
     INLINE void FN(name##_at)(ptrdiff_t i, T g,                                                    \
-                              T * w EACH(STATE_PARAMETER, UNWRAP states_)                          \
-                                      EACH(SCALAR_PARAMETER, UNWRAP scalars_));                    \
+                              UNUSED T * w EACH(STATE_PARAMETER, UNWRAP states_)                   \
+                                             EACH(SCALAR_PARAMETER, UNWRAP scalars_));             \
     static ptrdiff_t FN(name##_dense)(ptrdiff_t n, void *w_, const void *g_, void *const *state,   \
                                       const fo_prelude *prelude, const double *scalar) {           \
         T *restrict w = (T *)w_;                                                                   \
@@ -115,8 +115,39 @@ INLINE void fo_store_f64(double *p, double x) { __atomic_store(p, &x, __ATOMIC_R
     RULE_SPARSE(name, states_, scalars_, i32, int32_t)                                             \
     RULE_SPARSE(name, states_, scalars_, i64, int64_t)                                             \
     INLINE void FN(name##_at)(UNUSED ptrdiff_t i, UNUSED T g,                                      \
-                              T * w EACH(STATE_PARAMETER, UNWRAP states_)                          \
-                                      EACH(SCALAR_PARAMETER, UNWRAP scalars_))
+                              UNUSED T * w EACH(STATE_PARAMETER, UNWRAP states_)                   \
+                                             EACH(SCALAR_PARAMETER, UNWRAP scalars_))
+
+/* DIRECTION(lamb, (m, v), (lr, ...)) { return ...; } before the rule of that name: what lr times a
+   factor of the whole array moves an element by. lamb_measure is the sum of its squares. */
+#define DIRECTION(name, states_, scalars_)                                                         \
+    INLINE T FN(name##_direction)(ptrdiff_t i, const T *w EACH(STATE_PARAMETER, UNWRAP states_)    \
+                                                   EACH(SCALAR_PARAMETER, UNWRAP scalars_));       \
+    static double FN(name##_measure)(ptrdiff_t n, const void *w_, void *const *state,              \
+                                     const double *scalar) {                                       \
+        const T *restrict w = (const T *)w_;                                                       \
+        double lane[FN(LANES)] = {0}, sum = 0;                                                     \
+        EACH(STATE_UNPACK, UNWRAP states_)                                                         \
+        EACH(SCALAR_UNPACK, UNWRAP scalars_)                                                       \
+        ptrdiff_t start = 0;                                                                       \
+        for (; start + FN(LANES) <= n; start += FN(LANES)) {                                       \
+            SIMD                                                                                   \
+            for (int j = 0; j < FN(LANES); j++) {                                                  \
+                const double x = FN(name##_direction)(                                             \
+                    start + j, w EACH(ARGUMENT, UNWRAP states_) EACH(ARGUMENT, UNWRAP scalars_));  \
+                lane[j] += x * x;                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        for (ptrdiff_t i = start; i < n; i++) {                                                    \
+            const double x = FN(name##_direction)(i, w EACH(ARGUMENT, UNWRAP states_)              \
+                                                         EACH(ARGUMENT, UNWRAP scalars_));         \
+            lane[i - start] += x * x;                                                              \
+        }                                                                                          \
+        for (int j = 0; j < FN(LANES); j++) sum += lane[j];                                        \
+        return sum;                                                                                \
+    }                                                                                              \
+    INLINE T FN(name##_direction)(ptrdiff_t i, const T *w EACH(STATE_PARAMETER, UNWRAP states_)    \
+                                                   EACH(SCALAR_PARAMETER, UNWRAP scalars_))
 
 #define RULE_SPARSE(name, states_, scalars_, suffix, index_t)                                      \
     static void FN(name##_sparse_##suffix)(ptrdiff_t n, const void *at_, void *w_, const void *g_, \

@@ -9,7 +9,7 @@ from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
-from fastopt.layerwise import LARS
+from fastopt.layerwise import LAMB, LARS
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
 from fastopt.runner import HogwildResult, hogwild
@@ -23,6 +23,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "ASGD",
     "CSR",
     "FTRL",
+    "LAMB",
     "LARS",
     "SAM",
     "SGD",

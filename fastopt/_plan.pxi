@@ -51,14 +51,15 @@ cdef extern from "fastopt.h" nogil:
         double *row_scale
         fo_state states[4]
         const fo_group *group
-        double gain, l2_gain
+        double gain, l2_gain, lr_gain
     Py_ssize_t fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count,
-                       int rule, uint32_t key, int threads)
+                       int rule, uint32_t key, int partial, int threads)
     Py_ssize_t fo_partials(const fo_segment *segments, Py_ssize_t count)
     enum:
         FO_OF_G
         FO_OF_W
-    double fo_reduce_all(const fo_segment *segments, Py_ssize_t count, int of, int what,
+        FO_OF_RULE
+    double fo_reduce_all(const fo_segment *segments, Py_ssize_t count, int of, int rule, int what,
                          double scale, double *partials, int threads)
     enum:
         FO_BLOCK
@@ -225,7 +226,7 @@ cdef class Plan:
     """
 
     cdef Py_ssize_t count, held, elements
-    cdef int rule, n_scalars, n_groups
+    cdef int rule, first, n_scalars, n_groups
     cdef tuple names, scalar_names
     cdef Py_buffer *w
     cdef Py_buffer *g
@@ -255,6 +256,7 @@ cdef class Plan:
         cdef Py_ssize_t k, j, rows
         declared = rules()
         self.rule = list(declared).index(rule)
+        self.first = -1
         self.scalar_names = declared[rule][1]
         self.n_scalars = len(self.scalar_names)
         self.names = names
@@ -296,7 +298,7 @@ cdef class Plan:
                 segment.row = segment.n // self.w[k].shape[0]
             rows += segment.n // segment.row if segment.row else 0
             segment.group = &self.groups[<Py_ssize_t>groups[k]]
-            segment.gain = segment.l2_gain = 1
+            segment.gain = segment.l2_gain = segment.lr_gain = 1
             segment.stochastic = extra.get("stochastic", False)
             if segment.dtype == FO_F32:
                 self.in_f32[<Py_ssize_t>groups[k]] = True
@@ -584,13 +586,13 @@ cdef class Plan:
         if self.held != self.count or k >= self.count:
             raise RuntimeError("the plan holds no gradients")
         with nogil:
-            result = fo_reduce_all(first, count, of, FO_SUMSQ, 1, self.partials, threads)
+            result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1, self.partials, threads)
             if not 1e-280 < result < 1e300:
-                scale = fo_reduce_all(first, count, of, FO_ABSMAX, 1, self.partials, threads)
+                scale = fo_reduce_all(first, count, of, 0, FO_ABSMAX, 1, self.partials, threads)
                 if isfinite(scale) and scale > 0:
                     # A power of two near the maximum: scaling by it is exact.
                     scale = power_of_two(scale)
-                    result = fo_reduce_all(first, count, of, FO_SUMSQ, 1 / scale, self.partials,
+                    result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1 / scale, self.partials,
                                            threads)
                 else:
                     result = scale
@@ -601,7 +603,7 @@ cdef class Plan:
         """Whether all held gradients are finite."""
         cdef double largest
         with nogil:
-            largest = fo_reduce_all(self.segments, self.count, FO_OF_G, FO_ABSMAX, 1,
+            largest = fo_reduce_all(self.segments, self.count, FO_OF_G, 0, FO_ABSMAX, 1,
                                     self.partials, threads)
         return isfinite(largest)
 
@@ -632,6 +634,28 @@ cdef class Plan:
         PyBuffer_Release(&view)
         return 0
 
+    def direct(self, str first):
+        """Make every step two passes: rule `first`, then this rule with a factor for each array.
+
+        The factor is min(|w|, most) / |direction| in 2-norms, `most` being the rule's last
+        number; 1 where a norm is 0.
+        """
+        self.first = list(rules()).index(first)
+
+    cdef void first_pass(self, uint32_t key, int threads) noexcept nogil:
+        cdef fo_segment *segment
+        cdef double size, length
+        fo_step(self.segments, self.ends, self.count, self.first, key, 1, threads)
+        for k in range(self.count):
+            segment = &self.segments[k]
+            size = sqrt(fo_reduce_all(segment, 1, FO_OF_W, 0, FO_SUMSQ, 1, self.partials, threads))
+            length = sqrt(fo_reduce_all(segment, 1, FO_OF_RULE, self.rule, FO_SUMSQ, 1,
+                                        self.partials, threads))
+            size = min(size, segment.group.scalars[self.n_scalars - 1])
+            segment.lr_gain = 1
+            if size != 0 and length != 0:
+                segment.lr_gain = size / length
+
     def clip_rows(self, double most, int threads):
         """Clip the norm of every row of every gradient in the next step."""
         with nogil:
@@ -645,11 +669,14 @@ cdef class Plan:
         cdef uint32_t key = self.key()
         if self.held != self.count:
             raise RuntimeError("the plan holds no gradients")
+        if self.first >= 0:
+            with nogil:
+                self.first_pass(key, threads)
         if self.elements < GIL_WORTH:
-            bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 1)
+            bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, 1)
         else:
             with nogil:
-                bad = fo_step(self.segments, self.ends, self.count, self.rule, key, threads)
+                bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, threads)
         for k in range(self.count):
             if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
                 with nogil:

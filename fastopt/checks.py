@@ -24,7 +24,7 @@ def number(
         number = float(value)
         if isinstance(value, (bool, str)):
             raise TypeError
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number {bounds}, got {value!r}") from None
     if not (least <= number <= most) or (open_below and number == least) or math.isinf(number):
         raise ValueError(f"{name} must be a number {bounds}, got {value!r}")

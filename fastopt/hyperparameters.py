@@ -85,6 +85,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 RANGES |= {
     "trust_coefficient": _number(lambda x: x > 0, "> 0"),
+    "max_trust": _optional(lambda x: x > 0, "> 0"),
     "exclude_vectors": (lambda x: isinstance(x, bool), "True or False"),
     "ema": RANGES["alpha"],
     "clip_value": RANGES["clip_norm"],

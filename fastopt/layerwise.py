@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastopt._core import Plan
+from fastopt._core import Plan, bias_correction
 from fastopt.base import Common, Optimizer
 from fastopt.optimizers import momentum_scalars
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["LARS"]
+__all__ = ["LAMB", "LARS"]
 
 
 class LARS(Optimizer):
@@ -110,5 +110,87 @@ class LARS(Optimizer):
                     continue
                 size, slope = plan.norm(threads, k, True), scale * plan.norm(threads, k)
                 below = slope + decay * size + h["eps"]
-                ratio = h["trust_coefficient"] * size / below if size > 0 < slope else 1.0
+                ratio = h["trust_coefficient"] * size / below if size != 0 != slope else 1.0
                 plan.set_gain(k, ratio, ratio)
+
+
+class LAMB(Optimizer):
+    r"""Layer-wise adaptive moments: Adam's direction, with a rate for each parameter array.
+
+    Parameters
+    ----------
+    params
+        See `Optimizer`.
+    lr : float or schedule
+        Learning rate, >= 0.
+    betas : pair of float
+        Decay of the averages of gradients and of their squares, each in [0, 1).
+    eps : float
+        Added outside the root, >= 0.
+    weight_decay : float
+        :math:`\lambda` >= 0.
+    bias_correction : bool
+        Correct m and v for their start from 0.
+    max_trust : float, optional
+        Bound of :math:`\|w\|` in the ratio, such as 10.
+    maximize, threads, clip_norm
+        See `Optimizer`.
+
+    Notes
+    -----
+    With m, v of `Adam` and 2-norms over each array, :math:`r = \hat m / (\sqrt{\hat v} + \epsilon)
+    + \lambda w,\; w \leftarrow w - \eta \|w\| / \|r\|\, r` (You et al., 2020, Algorithm 2); the
+    ratio is 1 where one of the norms is 0. Two passes: the averages, then, with the norms, the
+    step.
+    """
+
+    rule = "lamb"
+    state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        *,
+        betas: Any = (0.9, 0.999),
+        eps: Any = 1e-6,
+        weight_decay: Any = 0.0,
+        bias_correction: bool = True,
+        max_trust: float | None = None,
+        **common: Unpack[Common],
+    ) -> None:
+        values = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "bias_correction": bias_correction,
+            "max_trust": max_trust,
+        }
+        super().__init__(params, values, **common)
+
+    def decay(self, h: dict[str, Any]) -> float:
+        """Return 0: the decay is in the direction."""
+        return 0.0
+
+    def _prepare(self, t: int) -> None:
+        super()._prepare(t)
+        self._plan.direct("lamb_moments")
+
+    def scalars(self, h: dict[str, Any], t: int) -> dict[str, float]:
+        """Return the averages' weights and corrections, eps and the decay."""
+        b1, b2 = h["betas"]
+        corrected = h["bias_correction"]
+        return {
+            "lr": h["lr"],
+            "b1": b1,
+            "c1": 1 - b1,
+            "b2": b2,
+            "c2": 1 - b2,
+            "a_m": 1 / bias_correction(b1, t) if corrected else 1.0,
+            "a": 1 / bias_correction(b2, t) if corrected else 1.0,
+            "eps": h["eps"],
+            "wd": 0.0 if h["proximal"] else h["weight_decay"],
+            "most": 3e38 if h["max_trust"] is None else h["max_trust"],  # float32 holds it
+        }

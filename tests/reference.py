@@ -166,3 +166,13 @@ def schedule_free_adamw(w, g, z, v, lr, c, lr_y, b2, c2, a, eps, wd):
     x = divide(g, np.sqrt(a * v) + eps) + wd * w
     w += c * (z - w) - lr_y * x
     z -= lr * x
+
+
+def lamb_moments(w, g, m, v, lr, b1, c1, b2, c2, a_m, a, eps, wd, most):
+    m[...] = b1 * m + c1 * g
+    v[...] = b2 * v + c2 * (g * g)
+
+
+def lamb(w, g, m, v, lr, b1, c1, b2, c2, a_m, a, eps, wd, most):
+    root = np.sqrt(a * v) + eps
+    w -= lr * (a_m * m / np.where(root == 0, 1, root).astype(w.dtype) + wd * w)

@@ -45,6 +45,7 @@ SCALARS = {
     "lr_y": 0.004,
     "wd": 0.02,
     "eps_outside": 1e-7,
+    "a_m": 1.3,
 }
 PRELUDES = {"plain": (1.0, 0.0, 0.0), "clip, L2, decay": (-0.37, 0.011, 0.001)}
 
@@ -134,7 +135,8 @@ def test_without_eps_nothing_is_divided_by_zero_but_where_the_formula_says_so(is
     np.testing.assert_array_equal(w, w2)
     for s, s2 in zip(states, states2, strict=True):
         np.testing.assert_array_equal(s, s2)
-    assert np.isnan(w[10])
+    if rule not in ("lamb_moments", "lamb"):  # each a half of the step: see test_layerwise
+        assert np.isnan(w[10])
 
 
 @pytest.mark.parametrize("rule", RULES)
