@@ -65,6 +65,7 @@ cdef extern from "fastopt.h" nogil:
         FO_BLOCK
     void fo_gather(const fo_array *a, const fo_kernels *kernels, Py_ssize_t start, Py_ssize_t n,
                    void *out)
+    void fo_fill_zero(const fo_array *a, Py_ssize_t start, Py_ssize_t n)
     void fo_clip_rows(const fo_segment *s, double most, int threads)
     void fo_project_rows(const fo_segment *s, double most, int threads)
 
@@ -599,6 +600,12 @@ cdef class Plan:
                     scale = 1
         return sqrt(result) * scale
 
+    def zero_gradients(self):
+        """Set all held gradients to zero."""
+        for k in range(self.count):
+            if not self.segments[k].frozen:
+                fill_zero(&self.segments[k].g, self.segments[k].n)
+
     def finite(self, int threads):
         """Whether all held gradients are finite."""
         cdef double largest
@@ -701,6 +708,13 @@ cdef class Plan:
         info.nonfinite = nonfinite
         info.skipped = skipped
         return info
+
+
+cdef void fill_zero(const fo_array *a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t start = 0
+    while start < n:
+        fo_fill_zero(a, start, min(n - start, FO_BLOCK))
+        start += FO_BLOCK
 
 
 cdef void no_stages(fo_group *group) noexcept:

@@ -461,10 +461,14 @@ class Optimizer:
             if not norm <= self._clip_norm * self._accumulate:
                 coef = self._clip_norm * self._accumulate / norm
             norm /= self._accumulate
-        if self._nonfinite in ("skip", "raise"):
-            bad = 0 if isfinite(norm) or plan.finite(threads) else self._count_nonfinite(plan)
-            if bad:
-                return plan.info(lr, norm, coef, bad, True)
+        if self._nonfinite in ("skip", "raise") and not (isfinite(norm) or plan.finite(threads)):
+            try:
+                bad = self._count_nonfinite(plan)
+            finally:  # what is accumulated would stay so for ever
+                if self._zero_grad or self._accumulate > 1:
+                    plan.zero_gradients()
+                self._gathered = 0
+            return plan.info(lr, norm, coef, bad, True)
         if coef != 1:
             plan.scale(coef)
         if self._clip_norm is not None and self._clip_per != "all":
@@ -523,7 +527,7 @@ class Optimizer:
                 if name in {self._order[k] for k in self._transposed}:
                     at = at[::-1]
                 raise FloatingPointError(
-                    f"gradient of {name!r} is {value} at index {at}; nothing was changed"
+                    f"gradient of {name!r} is {value} at index {at}; no parameter was changed"
                 )
             total += int(np.count_nonzero(bad))
         return total
@@ -534,6 +538,11 @@ class Optimizer:
         The arrays are read in place at every `step()`: fill them, step, fill them again. While
         bound, they cannot be resized.
         """
+        if self._accumulate > 1:
+            raise ValueError(
+                f"{type(self).__name__}.bind: with accumulate={self._accumulate}, pass each "
+                "gradient to step()"
+            )
         with self._plan as plan:
             plan.hold(self._ordered(grads), self._clash, False)
             self._bound_arrays = self._ordered(grads, flip=False)

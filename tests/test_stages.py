@@ -346,3 +346,37 @@ def test_zero_grad_refuses_read_only_gradients_before_anything_changes():
     with pytest.raises(ValueError, match="gradient of '0' is read-only"):
         fastopt.SGD(w, lr=1.0, zero_grad=True).step(g)
     assert (w == 1).all()
+
+
+def test_accumulated_gradients_are_not_bound():
+    w = np.ones(2)
+    opt = fastopt.SGD(w, lr=1.0, accumulate=2)
+    with pytest.raises(ValueError, match=r"bind: with accumulate=2, pass each gradient to step"):
+        opt.bind(np.ones(2))
+    opt.step(np.ones(2))
+    opt.step(np.full(2, 3.0))
+    assert (w == -1).all()
+
+
+@pytest.mark.parametrize("nonfinite", ["skip", "raise"])
+def test_what_is_not_finite_is_dropped_from_what_is_accumulated(nonfinite):
+    w = np.ones(3)
+    opt = fastopt.SGD(w, lr=1.0, accumulate=2, nonfinite=nonfinite)
+    opt.step(np.array([1.0, math.nan, 1.0]))
+    if nonfinite == "skip":
+        info = opt.step(np.ones(3))
+        assert info.skipped and info.nonfinite == 1
+    else:
+        with pytest.raises(FloatingPointError, match=r"nan at index \(1,\)"):
+            opt.step(np.ones(3))
+    assert (w == 1).all() and opt.t == 0
+    for _ in range(2):
+        info = opt.step(np.full(3, 0.5))
+    assert (w == 0.5).all() and opt.t == 1 and not info.skipped
+
+
+def test_skipped_gradients_are_zeroed_too():
+    w, g = np.ones(3), np.array([1.0, math.nan, 1.0])
+    opt = fastopt.SGD(w, lr=1.0, zero_grad=True, nonfinite="skip")
+    opt.bind(g)
+    assert opt.step().skipped and not g.any() and (w == 1).all()
