@@ -154,8 +154,8 @@ def test_l2_is_exact(mode, schedule):
     shrunk = l2 * total_step(schedule, step, l2, 0.9, rows, epochs * rows)
     expected = 1e12 * np.exp(-shrunk)
     assert expected > 1
-    if mode == "copies":  # what two workers shrink adds up, less a little at each merge
-        assert (result.w > 0.8 * expected).all()
+    if mode == "copies":  # of two merges at once, one may lose what it shrank in some columns
+        assert (result.w > 0.98 * expected).all()
         assert (result.w[1:] < 1e12 * np.exp(-0.6 * shrunk)).all()
     else:
         np.testing.assert_allclose(result.w, expected, rtol=0.02)
