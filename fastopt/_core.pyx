@@ -4,6 +4,8 @@
 
 import sys
 
+from numpy import ndarray
+
 cimport cython
 from cpython.buffer cimport (
     Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,

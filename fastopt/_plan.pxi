@@ -71,6 +71,7 @@ cdef extern from "fastopt.h" nogil:
 
 cdef extern from "math.h" nogil:
     double INFINITY
+    double NAN
     bint isfinite(double)
     double sqrt(double)
     double frexp(double, int *)
@@ -238,6 +239,8 @@ cdef class Plan:
     cdef bint *in_f32
     cdef bint *is_eps
     cdef public long long t
+    cdef public tuple slots  # (group, steps it has missed) for each group of numbers
+    cdef public bint decoupled, penalized  # how weight_decay acts; whether l1 is a penalty
     cdef public bint zeroes  # gradients are written to
     cdef Py_ssize_t n_others, room
     cdef fo_segment *segments
@@ -385,24 +388,31 @@ cdef class Plan:
         free(self.row_scales)
         free(self.hulls)
 
-    def __enter__(self):
+    cdef int claim(self) except -1:
         if not fo_claim(&self.busy):
             raise RuntimeError("this optimizer is in use already: a step runs in another thread, "
                                "or in a schedule that steps")
-        return self
+        return 0
 
-    def __exit__(self, kind, error, trace):
+    cdef void leave(self) noexcept:
         if self.passing:
             self.release()
         self.passing = False
         self.busy = 0
 
-    def release(self):
+    def __enter__(self):
+        self.claim()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.leave()
+
+    cpdef release(self):
         """Let go of the gradients."""
         release_all(self.g, self.held)
         self.held = 0
 
-    def hold(self, grads, clash, bint passing):
+    cpdef hold(self, grads, clash, bint passing):
         """Check and hold one gradient per parameter; after an error all is as before.
 
         `clash(k, grad)` is asked when gradient k lies where a parameter or state may lie too.
@@ -432,6 +442,8 @@ cdef class Plan:
 
     cdef int fetch(self, Py_ssize_t k, grad, Py_buffer *view) except -1:
         """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""
+        if grad is None:
+            raise ValueError(f"gradient of {self.names[k]!r} is missing (None)")
         try:
             PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
             return False
@@ -478,34 +490,61 @@ cdef class Plan:
             clash(k, grad)
         return 0
 
-    def set_groups(self, tuple slots, scalars, decay_of, bint penalized=True):
+    cpdef double set_groups(self, opt) except? -1:
         """Set the numbers of every group for the next step; return the first group's lr.
 
-        `slots`: (group, steps it has missed) for each group of the plan. `scalars(h, t)` gives
-        the rule's numbers from the group's hyper-parameters h; `decay_of(h)` what is taken from w
-        before the rule if the decay is decoupled, else None: then weight_decay is an L2 penalty.
-        `penalized`: whether l1 is a penalty, and not the rule's own number.
+        `opt.scalars(h, t)` gives the rule's numbers from the group's hyper-parameters h. What
+        `opt.decay(h)` says is taken from w before the rule if the decay is decoupled; else
+        weight_decay is an L2 penalty.
         """
         cdef int k = 0
-        cdef double decay, first = 0
-        next_t = self.t + 1
-        for group, missed in slots:
+        cdef double weight_decay, l2, decay, sign, first = 0
+        cdef dict h
+        cdef long long next_t = self.t + 1
+        for group, missed in self.slots:
             h = group.at(self.t) if group.scheduled else group.plain
-            decay = h.get("weight_decay", 0.0)
-            if h["proximal"]:
-                self.set_group(k, -1 if h["maximize"] else 1, 0, 0, scalars(h, next_t - missed))
-            elif decay_of is None:
-                self.set_group(k, -1 if h["maximize"] else 1, decay, 0,
-                               scalars(h, next_t - missed))
-            else:
-                self.set_group(k, -1 if h["maximize"] else 1, 0, decay_of(h) if decay else 0,
-                               scalars(h, next_t - missed))
+            weight_decay = h["weight_decay"] if "weight_decay" in h else 0
+            l2 = decay = 0
+            if weight_decay != 0 and not h["proximal"]:
+                if self.decoupled:
+                    decay = opt.decay(h)
+                else:
+                    l2 = weight_decay
+            sign = -1 if h["maximize"] else 1
+            self.set_group(k, sign, l2, decay, opt.scalars(h, next_t - missed))
             if k == 0:
                 first = h["lr"]
             if group.staged:
-                self.set_stages(k, h, decay, h["l1"] if penalized else 0)
+                self.set_stages(k, h, weight_decay, h["l1"] if self.penalized else 0)
             k += 1
         return first
+
+    def step(self, opt, grads, int threads):
+        """Do a step that is nothing but the rule, with `grads` if they are not bound."""
+        self.claim()
+        try:
+            if grads is not None:
+                found = self.listed(grads)
+                self.hold(opt._ordered(grads) if found is None else found, opt._clash, True)
+            return self.run(threads, self.set_groups(opt), NAN, 1.0)
+        finally:
+            self.leave()
+
+    cdef list listed(self, grads):
+        """The gradients in order, where that is easy; otherwise None."""
+        cdef list found
+        if isinstance(grads, ndarray):
+            return [grads] if self.count == 1 else None
+        if type(grads) not in (list, tuple, dict) or len(grads) != self.count:
+            return None
+        if type(grads) is list or type(grads) is tuple:
+            return list(grads) if isinstance(grads[0], ndarray) else None
+        found = []
+        for name in self.names:
+            if name not in <dict>grads:
+                return None
+            found.append((<dict>grads)[name])
+        return found
 
     cdef int set_stages(self, int k, dict h, double decay, double l1) except -1:
         """Set what is done to the parameters of a group beside the rule."""
@@ -670,7 +709,7 @@ cdef class Plan:
                 if self.segments[k].row_scale and not self.segments[k].frozen:
                     fo_clip_rows(&self.segments[k], most, threads)
 
-    def run(self, int threads, double lr, double grad_norm, double clip_coef):
+    cpdef StepInfo run(self, int threads, double lr, double grad_norm, double clip_coef):
         """Do the step, count it, and return its record."""
         cdef Py_ssize_t bad
         cdef uint32_t key = self.key()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import inf, isfinite, nan
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from fastopt import checkpoint, gradients, precision, presets
+from fastopt import checkpoint, gradients, mechanics, precision, presets, states
 from fastopt._core import Plan, StepInfo, rules
 from fastopt.checks import count, flag, one_of
-from fastopt.hyperparameters import COMMON, Group, check, nearest
-from fastopt.parameters import hulls, named_arrays, refuse_shared, share_memory, transposed
+from fastopt.groups import Group, make_groups
+from fastopt.hyperparameters import COMMON, check, nearest
+from fastopt.parameters import refuse_shared, share_memory
 from fastopt.threads import resolve
 
 __all__ = ["Optimizer", "StepInfo"]
@@ -167,48 +167,18 @@ class Optimizer:
         self._missed: dict[str, int] = {}  # name -> steps that it did not take part in
         self._hooks: tuple[list[Callable[..., None]], list[Callable[..., None]]] = ([], [])
         self._gathered = 0  # gradients accumulated since the last step
+        self._quick = False  # whether a step is one native call: found out at the first one
         self._stale = False  # the plan does not know yet who has missed which steps
-        self._groups = self._make_groups(params, values)
+        self._groups = make_groups(owner, params, values)
         self._name_arrays()
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
         self._state: dict[str, dict[str, np.ndarray]] = {}
-        self._make_state(self._groups)
+        states.new_states(self, self._groups)
         self._prepare(0)
 
     def _checked_ema(self, ema: Any) -> Any:
         return ema if callable(ema) else check(type(self).__name__, "ema", ema)
-
-    def _make_state(self, groups: Sequence[Group]) -> None:
-        """Make the states of the parameters of new groups."""
-        compressed = 0
-        for group in groups:
-            initial = self.initial(group.at(0))
-            for name, array in group["params"].items():
-                state = self._state[name] = {}
-                for letter in rules()[self.rule][0]:
-                    low = None if array.dtype == np.float64 else self._state_dtype
-                    kind = self.state_kinds.get(letter)
-                    compressed += low is not None and kind is not None
-                    state |= precision.new_state(
-                        array, self.state_names[letter], initial.get(letter, 0.0), kind, low
-                    )
-                exact = precision.working_dtype(array)
-                if precision.is_low(array) and self._rounding == "master":
-                    state["master"] = precision.like(array, exact)
-                    state["master"][...] = array
-                if precision.is_low(array) and self._rounding == "kahan":
-                    state["rest"] = precision.like(array, np.dtype(np.uint16))
-                if self._ema is not None:
-                    state["ema"] = precision.like(array, exact)
-                    state["ema"][...] = array
-                if self._accumulate > 1:
-                    state["accumulated"] = precision.like(array, exact)
-        if self._state_dtype and not compressed:
-            raise ValueError(
-                f"{type(self).__name__}: state_dtype={self._state_dtype!r} needs a rule with "
-                f"averages and float32, float16 or bfloat16 parameters"
-            )
 
     def _name_arrays(self) -> None:
         self._arrays = {name: a for group in self._groups for name, a in group["params"].items()}
@@ -246,6 +216,7 @@ class Optimizer:
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
         self._clip_norm = None if value is None else check(type(self).__name__, "clip_norm", value)
+        self._quick = False
         self._refuse_two_clips()
 
     @property
@@ -257,123 +228,16 @@ class Optimizer:
     def clip_value(self, value: float | None) -> None:
         owner = type(self).__name__
         self._clip_value = None if value is None else check(owner, "clip_value", value)
-        self._simple = False
+        self._quick = False
         self._refuse_two_clips()
 
     def _refuse_two_clips(self) -> None:
         if self._clip_norm is not None and self._clip_value is not None:
             raise ValueError(f"{type(self).__name__}: clip_norm and clip_value: pass one of them")
 
-    def _make_groups(
-        self, params: Any, values: dict[str, Any], known: Sequence[str] | Mapping[str, Any] = ()
-    ) -> tuple[Group, ...]:
-        owner = type(self).__name__
-        given = [{"params": params}]
-        if isinstance(params, Mapping) and "params" in params and {*params} & {*values}:
-            raise TypeError(f"{owner}: params is one group: put it in a list")
-        if isinstance(params, Sequence) and params and all(isinstance(p, Mapping) for p in params):
-            given = list(params)
-        groups: list[Group] = []
-        taken: set[str] = set(known)
-        for k, group in enumerate(given):
-            if "params" not in group:
-                raise ValueError(f"{owner}: group {k} has no 'params'")
-            own = {name: value for name, value in group.items() if name != "params"}
-            for name in own:
-                if name not in values:
-                    raise TypeError(
-                        f"{owner}: unknown hyper-parameter {name!r} in group {k}"
-                        + nearest(name, values)
-                    )
-            named = named_arrays(group["params"], len(taken))
-            for name in named:
-                if name in taken:
-                    raise ValueError(f"{owner}: parameter {name!r} is in two groups")
-            taken.update(named)
-            groups.append(Group(owner, named, {**values, **own}))
-        return tuple(groups)
-
     def _prepare(self, t: int) -> None:
-        """Resolve all pointers once."""
-        self._bound = False
-        self._order = tuple(self._arrays)
-        arrays, states = list(self._arrays.values()), [self._state[name] for name in self._order]
-        # A copy of a parameter may have another order of axes than the states made for it.
-        self._transposed = [
-            k
-            for k, array in enumerate(arrays)
-            if transposed(array) and all(s.flags.f_contiguous for s in self._shaped(states[k]))
-        ]
-        flip = set(self._transposed)
-
-        def view(k: int, array: np.ndarray | None) -> np.ndarray | None:
-            return array if array is None or k not in flip else array.T
-
-        def stored(k: int, letter: str) -> Any:
-            name = self.state_names[letter]
-            array = view(k, states[k][name])
-            largest = states[k].get(name + precision.LARGEST)
-            signed = self.state_kinds.get(letter) == "signed"
-            return array if largest is None else (array, largest, signed)
-
-        seen = [view(k, precision.bits(array)) for k, array in enumerate(arrays)]
-        masters = [view(k, state.get("master")) for k, state in enumerate(states)]
-        self._own = arrays + [s for state in states for s in state.values()]
-        groups = self._make_slots()
-        letters = rules()[self.rule][0]
-        self._plan = Plan(
-            self.rule,
-            self._order,
-            [array if m is None else m for array, m in zip(seen, masters, strict=True)],
-            [[stored(k, letter) for letter in letters] for k in range(len(arrays))],
-            groups,
-            hulls(self._own),
-            {
-                "copy": [None if m is None else a for a, m in zip(seen, masters, strict=True)],
-                "rest": [view(k, state.get("rest")) for k, state in enumerate(states)],
-                "average": [view(k, state.get("ema")) for k, state in enumerate(states)],
-                "stochastic": self._rounding == "stochastic",
-                "clip_rows": self._clip_per == "row",
-            },
-        )
-        self._plan.t = t
-        self._plan.zeroes = self._zero_grad
-        for k, name in enumerate(self._order):
-            self._plan.freeze(k, name in self._frozen)
-        self._decay = self.decay if self.decoupled else None
-        self._simple = (
-            self._ema is None
-            and self._clip_value is None
-            and self._nonfinite == "propagate"
-            and self._accumulate == 1
-            and not self._zero_grad
-        )
-        self._sums = None
-        if self._accumulate > 1:
-            sums = [view(k, state["accumulated"]) for k, state in enumerate(states)]
-            self._sums = Plan(
-                "sgd", self._order, sums, [[] for _ in sums], [0] * len(sums), hulls(self._own)
-            )
-            self._sums.set_group(0, 1.0, 0.0, 0.0, {"lr": -1.0})
-            self._sums.zeroes = self._zero_grad
-            self._plan.hold(sums, lambda k, grad: None, False)
-
-    def _shaped(self, state: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return [s for name, s in state.items() if not name.endswith(precision.LARGEST)]
-
-    def _make_slots(self) -> list[int]:
-        """Make one slot of numbers for each group and count of missed steps; return whose is whose.
-
-        A parameter that was frozen or came later has its own bias corrections.
-        """
-        slots: dict[tuple[int, int], int] = {}
-        whose = []
-        for k, group in enumerate(self._groups):
-            for name in group["params"]:
-                slot = (k, self._missed.get(name, 0))
-                whose.append(slots.setdefault(slot, len(slots)))
-        self._slots = tuple((self._groups[k], missed) for k, missed in slots)
-        return whose
+        self._quick = self._bound = False
+        states.prepare(self, t)
 
     # What a rule defines.
 
@@ -417,120 +281,26 @@ class Optimizer:
         TypeError, ValueError
             Naming the gradient or hyper-parameter; parameters, states and `t` are as before.
         """
-        if self._stale:
-            self._renew()
-        with self._plan as plan:
-            if self._hooks[0]:
-                for hook in tuple(self._hooks[0]):
-                    hook(self, grads)
-            if self._sums is not None:
-                if grads is None:
-                    raise ValueError(f"{type(self).__name__}.step: grads is missing")
-                if self._add_up(grads):
-                    return plan.info(nan, nan, 1.0, 0, True)
-            elif grads is not None:
-                if self._bound:
-                    raise ValueError(
-                        f"{type(self).__name__}.step: gradients are bound already; call "
-                        "step() without any, or unbind() first"
-                    )
-                plan.hold(self._ordered(grads), self._clash, True)
-            elif not self._bound:
-                raise ValueError(
-                    f"{type(self).__name__}.step: grads is missing: pass one gradient "
-                    "per parameter, or bind(grads) once"
-                )
-            lr = plan.set_groups(self._slots, self.scalars, self._decay, self._penalized)
-            threads = resolve(self._threads)
-            if self._simple and not self.layerwise and self._clip_norm is None and not self._frozen:
-                info = plan.run(threads, lr, nan, 1.0)
-            else:
-                info = self._finish(plan, lr, threads)
-        if self._hooks[1]:
-            for hook in tuple(self._hooks[1]):
-                hook(self, info)
-        return info
+        if not self._quick:
+            info = mechanics.step(self, grads)
+            self._quick = mechanics.is_plain(self)
+            return info
+        if (grads is None) is not self._bound:
+            self._refuse_twice(grads)
+        return self._plan.step(self, grads, resolve(self._threads))
 
-    def _finish(self, plan: Plan, lr: float, threads: int) -> StepInfo:
-        """Clip, check and run a step whose numbers are set."""
-        if self._accumulate > 1:
-            plan.scale(1 / self._accumulate)
-        norm, coef = nan, 1.0
-        if self._clip_norm is not None and self._clip_per == "all":
-            norm = plan.norm(threads)
-            if not norm <= self._clip_norm * self._accumulate:
-                coef = self._clip_norm * self._accumulate / norm
-            norm /= self._accumulate
-        if self._nonfinite in ("skip", "raise") and not (isfinite(norm) or plan.finite(threads)):
-            try:
-                bad = self._count_nonfinite(plan)
-            finally:  # what is accumulated would stay so for ever
-                if self._zero_grad or self._accumulate > 1:
-                    plan.zero_gradients()
-                self._gathered = 0
-            return plan.info(lr, norm, coef, bad, True)
-        if coef != 1:
-            plan.scale(coef)
-        if self._clip_norm is not None and self._clip_per != "all":
-            coef = self._clip_each(plan, threads)
-        if self.layerwise:
-            self.trust(plan, threads, coef)
-        average = 0.0
-        if self._ema is not None:
-            ema = self._ema(plan.t) if callable(self._ema) else self._ema
-            average = 1 - check(type(self).__name__, "ema", ema)
-        plan.set_common(
-            inf if self._clip_value is None else self._clip_value,
-            self._nonfinite == "mask",
-            self._zero_grad or self._accumulate > 1,
-            average,
-            False,
-        )
-        info = plan.run(threads, lr, norm, coef)
-        if self._frozen:
-            for name in self._frozen:
-                self._missed[name] = self._missed.get(name, 0) + 1
-        self._gathered = 0
-        return info
-
-    def _add_up(self, grads: Any) -> bool:
-        """Add gradients to the sums; return whether more are to come before a step."""
-        with self._sums as sums:
-            sums.hold(self._ordered(grads), self._clash, True)
-            sums.set_common(inf, False, self._zero_grad, 0.0, False)
-            sums.run(resolve(self._threads), nan, nan, 1.0)
-        self._gathered += 1
-        return self._gathered < self._accumulate
-
-    def _clip_each(self, plan: Plan, threads: int) -> float:
-        """Clip tensors or rows one by one; return the least factor, nan for rows."""
-        most = self._clip_norm * self._accumulate
-        if self._clip_per == "row":
-            plan.clip_rows(most, threads)
-            return nan
-        least = 1.0
-        for k in range(len(self._order)):
-            norm = plan.norm(threads, k)
-            coef = 1.0 if norm <= most else most / norm
-            plan.set_gain(k, coef, 1.0)
-            least = min(least, coef)
-        return least
-
-    def _count_nonfinite(self, plan: Plan) -> int:
-        """Return how many elements of the gradients are not finite, or raise naming the first."""
-        total = 0
-        for name, grad in zip(self._order, plan.gradients(), strict=True):
-            bad = ~np.isfinite(grad)
-            if self._nonfinite == "raise" and bad.any():
-                at = tuple(int(i) for i in np.argwhere(bad)[0])
-                value = float(grad[at])
-                if name in {self._order[k] for k in self._transposed}:
-                    at = at[::-1]
-                raise FloatingPointError(
-                    f"gradient of {name!r} is {value} at index {at}; no parameter was changed"
-                )
-            total += int(np.count_nonzero(bad))
-        return total
+    def _refuse_twice(self, grads: Any) -> None:
+        """Raise unless gradients are either passed or bound."""
+        if grads is not None and self._bound:
+            raise ValueError(
+                f"{type(self).__name__}.step: gradients are bound already; call step() without "
+                "any, or unbind() first"
+            )
+        if grads is None and not self._bound:
+            raise ValueError(
+                f"{type(self).__name__}.step: grads is missing: pass one gradient per parameter, "
+                "or bind(grads) once"
+            )
 
     def bind(self, grads: Any) -> None:
         """Hold `grads`, in any form that `step` takes, for all steps to come.
@@ -575,13 +345,13 @@ class Optimizer:
         """
         self._check_names(names)
         self._frozen |= set(names)
-        self._stale = True
+        self._stale, self._quick = True, False
 
     def unfreeze(self, *names: str) -> None:
         """Let these parameters take part in the steps again."""
         self._check_names(names)
         self._frozen -= set(names)
-        self._stale = True
+        self._stale, self._quick = True, False
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters: a mapping with "params" and the hyper-parameters that differ.
@@ -592,8 +362,8 @@ class Optimizer:
         if not isinstance(group, Mapping) or "params" not in group:
             raise ValueError(f"{owner}: group must be a mapping with 'params', got {group!r}")
         first = self._groups[0]
-        added = self._make_groups(
-            [group], {name: first[name] for name in first.known}, self._arrays
+        added = make_groups(
+            owner, [group], {name: first[name] for name in first.known}, self._arrays
         )
         refuse_shared({**self._arrays, **added[0]["params"]})
         before, names = self._groups, list(added[0]["params"])
@@ -601,7 +371,7 @@ class Optimizer:
         try:
             if self.choose_rule() != self.rule:
                 raise ValueError(f"{owner}: the new group needs another rule than {self.rule!r}")
-            self._make_state(added)
+            states.new_states(self, added)
         except BaseException:
             self._groups = before
             for name in names:
@@ -626,6 +396,7 @@ class Optimizer:
                 raise TypeError(f"add_step_hook: a hook must be callable, got {hook!r}")
         for k, hook in pairs:
             self._hooks[k].append(hook)
+        self._quick = False
 
         def remove() -> None:
             for k, hook in pairs:
@@ -728,7 +499,7 @@ class Optimizer:
         checkpoint.load(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = {"_plan", "_own", "_bound", "_bound_arrays", "_arrays", "_sums", "_decay"}
+        hidden = {"_plan", "_own", "_bound", "_bound_arrays", "_arrays", "_sums", "_quick"}
         return {k: v for k, v in self.__dict__.items() if k not in hidden} | {"t": self.t}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -206,7 +206,10 @@ def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "stat
     missed = dict(state["missed"])
     stale = opt._stale or missed != opt._missed
     dicts.append(
-        (opt.__dict__, {"_missed": missed, "_gathered": state["gathered"], "_stale": stale})
+        (
+            opt.__dict__,
+            {"_missed": missed, "_gathered": state["gathered"], "_stale": stale, "_quick": False},
+        )
     )
     dicts.append((opt.extra, copies.deepcopy(dict(state["extra"]))))
     with opt._plan as plan:

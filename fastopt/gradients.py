@@ -7,38 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.hyperparameters import Group, nearest
+from fastopt.groups import Group
+from fastopt.hyperparameters import nearest
 
 
 def ordered(
     grads: Any, names: tuple[str, ...], groups: tuple[Group, ...], frozen: set[str]
 ) -> list[Any]:
-    """Return one gradient per name; None only where it is missing and the parameter frozen.
+    """Return one gradient per name, None where a frozen parameter has none.
 
     Raises
     ------
     ValueError
         Naming the gradient that is missing or unknown.
     """
-    if isinstance(grads, Mapping):
+    # Only what is no array is asked whether it is a mapping, which takes longer than a small step.
+    if isinstance(grads, (list, tuple)):
+        found = list(grads)
+        if (
+            found
+            and not isinstance(found[0], np.ndarray)
+            and all(isinstance(g, Mapping) for g in found)
+        ):
+            return ordered(_merged(found, groups), names, groups, frozen)
+    elif not isinstance(grads, np.ndarray) and isinstance(grads, Mapping):
         if frozen:
             grads = {**dict.fromkeys(frozen), **grads}
         if len(grads) != len(names) or any(name not in grads for name in names):
             refuse_names(grads, names)
         found = [grads[name] for name in names]
-    elif isinstance(grads, (list, tuple)):
-        found = list(grads)
-        if found and all(isinstance(g, Mapping) for g in found):
-            return ordered(_merged(found, groups), names, groups, frozen)
     else:
         found = [grads]
     if len(found) != len(names):
         raise ValueError(
             f"grads has {len(found)} arrays for {len(names)} parameters: {', '.join(names)}"
         )
-    for name, grad in zip(names, found, strict=True):
-        if grad is None and name not in frozen:
-            raise ValueError(f"gradient of {name!r} is missing (None)")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastopt.base import Optimizer
 from fastopt.checks import count, one_of
 from fastopt.curves import real
-from fastopt.hyperparameters import Group
+from fastopt.groups import Group
 
 __all__ = ["ReduceOnPlateau"]
 

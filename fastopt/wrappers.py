@@ -16,7 +16,7 @@ from fastopt import checkpoint, gradients, precision
 from fastopt.base import Optimizer, StepInfo
 from fastopt.checks import count, number
 from fastopt.files import replacing
-from fastopt.hyperparameters import Group
+from fastopt.groups import Group
 from fastopt.parameters import transposed
 
 __all__ = ["SAM", "Lookahead"]
