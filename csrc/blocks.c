@@ -247,6 +247,7 @@ static fo_prelude own_prelude(const fo_segment *s) {
 
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n) {
+    if (s->rows) return fo_step_rows(s, numbers, start, n);
     const fo_prelude prelude = own_prelude(s);
     double own[FO_MAX_SCALARS];
     const double *scalars = s->group->scalars;

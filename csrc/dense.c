@@ -31,6 +31,7 @@ typedef struct {
 
 /* Elements of s that belong together: a cut at `at` moves up to their end. */
 static ptrdiff_t cut(const fo_segment *s, ptrdiff_t at) {
+    if (s->rows) return (at + s->row - 1) / s->row * s->row;
     for (int k = 0; k < FO_MAX_STATES; k++)
         if (s->states[k].type >= FO_S8) {
             at = (at + FO_QUANTUM - 1) / FO_QUANTUM * FO_QUANTUM;

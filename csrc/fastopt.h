@@ -163,6 +163,14 @@ typedef struct {
     int mask, zero_grad, pull; /* pull: w becomes its average */
 } fo_group;
 
+/* Decay that rows have not had yet (lazy.c): running totals of what all rows should have had, and
+   where each row stood when it was last brought up to date. NULL where nothing is made up for. */
+typedef struct {
+    double *factor; /* per row: a sum of -log(factor of a step); the total after the last row */
+    double *soft;   /* the same of what is taken from |w|, times exp(total factor before it) */
+    double step_factor, step_soft; /* what this step adds */
+} fo_skipped;
+
 /* One parameter: its array, its gradient, its states, and its group's numbers. */
 typedef struct {
     int dtype;        /* of the arithmetic */
@@ -179,6 +187,8 @@ typedef struct {
     const fo_group *group;
     double gain, l2_gain; /* the gradient's scale and l2 are multiplied by these, */
     double lr_gain;       /* and the rule's first scalar by this */
+    const int64_t *rows;  /* n and g are of these rows of w alone; NULL: of all */
+    fo_skipped skipped;
 } fo_segment;
 
 typedef struct {
@@ -206,6 +216,20 @@ ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
 enum { FO_OF_G, FO_OF_W, FO_OF_RULE };
 double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int rule, int what,
                      double scale, double *partials, int threads);
+
+/* lazy.c: the elements [start, start + n), whole rows, of a segment that has `rows`. */
+ptrdiff_t fo_step_rows(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
+                       ptrdiff_t n);
+/* Brings all rows of w up to date; the totals start at 0 again. */
+void fo_catch_up(const fo_segment *s, int threads);
+/* The different numbers among `rows` in order of first appearance, and where each is among them;
+   `table` has room for a power of two >= 2 * count, or is NULL where rows only ascend. Returns how
+   many there are, or -1 - k if rows[k] is not in [0, limit). */
+int64_t fo_distinct(const int64_t *rows, int64_t count, int64_t limit, int64_t *table,
+                    int64_t table_size, int64_t *distinct, int64_t *place);
+/* out[place[k]] += values[k], rows of `row` elements of FO_F32 or FO_F64. */
+void fo_add_rows(int dtype, const void *values, const int64_t *place, int64_t count, ptrdiff_t row,
+                 void *out);
 
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
 void fo_clip_rows(const fo_segment *s, double most, int threads); /* fills row_scale */

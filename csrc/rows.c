@@ -78,8 +78,9 @@ static void project_body(void *ctx, int k, int n) {
     const ptrdiff_t rows = job->s->n / job->s->row,
                     end = rows / n * (k + 1) + rows % n * (k + 1) / n;
     for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
-        const double norm = norm_of_row(job, &job->s->w, row);
-        if (norm > job->most) multiply_row(job, row, job->most / norm);
+        const ptrdiff_t at = job->s->rows ? (ptrdiff_t)job->s->rows[row] : row;
+        const double norm = norm_of_row(job, &job->s->w, at);
+        if (norm > job->most) multiply_row(job, at, job->most / norm);
     }
 }
 

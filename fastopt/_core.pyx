@@ -17,6 +17,7 @@ from libc.stdlib cimport calloc, free, malloc
 include "_dispatch.pxi"
 include "_plan.pxi"
 include "_lowprecision.pxi"
+include "_rows.pxi"
 include "_sparse.pxi"
 include "_hogwild.pxi"
 include "_svmlight.pxi"

@@ -41,6 +41,10 @@ cdef extern from "fastopt.h" nogil:
         double scalars[16]
         double clip_value, l1, soft, divided, least, most, max_norm, average
         int mask, zero_grad, pull
+    ctypedef struct fo_skipped:
+        double *factor
+        double *soft
+        double step_factor, step_soft
     ctypedef struct fo_segment:
         int dtype, frozen, stochastic
         uint32_t number
@@ -52,6 +56,8 @@ cdef extern from "fastopt.h" nogil:
         fo_state states[4]
         const fo_group *group
         double gain, l2_gain, lr_gain
+        const int64_t *rows
+        fo_skipped skipped
     Py_ssize_t fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count,
                        int rule, uint32_t key, int partial, int threads)
     Py_ssize_t fo_partials(const fo_segment *segments, Py_ssize_t count)
@@ -68,6 +74,7 @@ cdef extern from "fastopt.h" nogil:
     void fo_fill_zero(const fo_array *a, Py_ssize_t start, Py_ssize_t n)
     void fo_clip_rows(const fo_segment *s, double most, int threads)
     void fo_project_rows(const fo_segment *s, double most, int threads)
+    void fo_catch_up(const fo_segment *s, int threads)
 
 cdef extern from "math.h" nogil:
     double INFINITY
@@ -76,7 +83,9 @@ cdef extern from "math.h" nogil:
     double sqrt(double)
     double frexp(double, int *)
     double ldexp(double, int)
+    double exp(double)
     double expm1(double)
+    double log1p(double)
     double log(double)
 
 cdef extern from "float.h":
@@ -218,6 +227,16 @@ cdef class StepInfo:
 
 
 @cython.final
+cdef class RowGradient:
+    """A gradient that is 0 but in some rows: different numbers, and values as contiguous rows."""
+
+    cdef readonly object rows, values
+
+    def __init__(self, rows, values):
+        self.rows, self.values = rows, values
+
+
+@cython.final
 cdef class Plan:
     """One rule, its parameters and their states, and the gradients held for the next steps.
 
@@ -234,6 +253,8 @@ cdef class Plan:
     cdef Py_buffer *g
     cdef Py_buffer *fresh
     cdef Py_buffer *s
+    cdef list rows  # of each parameter whose gradient is rows: arrays that must live on
+    cdef bint sparse  # whether there are such
     cdef fo_flag busy
     cdef bint passing
     cdef bint *in_f32
@@ -253,7 +274,8 @@ cdef class Plan:
 
     def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls,
                   dict extra=None):
-        """`extra`: "copy", "rest", "average" -> one array or None per parameter; "stochastic".
+        """`extra`: "copy", "rest", "average", "skipped", "skipped_soft" -> one array or None per
+        parameter; "stochastic", "clip_rows".
 
         A state is an array, or (codes, largest magnitudes, whether signed) in 8 bits.
         """
@@ -267,7 +289,7 @@ cdef class Plan:
         self.n_groups = max(groups) + 1
         extra = extra or {}
         count = len(params)
-        self.room = count * (2 * FO_MAX_STATES + 3)
+        self.room = count * (2 * FO_MAX_STATES + 5)
         self.w = <Py_buffer *>calloc(count, sizeof(Py_buffer))
         self.g = <Py_buffer *>calloc(count, sizeof(Py_buffer))
         self.fresh = <Py_buffer *>calloc(count, sizeof(Py_buffer))
@@ -317,8 +339,13 @@ cdef class Plan:
                 segment.rest = self.hold_like(k, extra["rest"][k], FO_BF16).buf
             if "average" in extra and extra["average"][k] is not None:
                 segment.average = self.hold_like(k, extra["average"][k], segment.dtype).buf
+            if "skipped" in extra and extra["skipped"][k] is not None:
+                segment.skipped.factor = self.hold_totals(k, extra["skipped"][k])
+                if extra["skipped_soft"][k] is not None:
+                    segment.skipped.soft = self.hold_totals(k, extra["skipped_soft"][k])
             self.elements += segment.n
             self.ends[k] = self.elements
+        self.rows = [None] * self.count
         self.partials = <double *>malloc((fo_partials(self.segments, self.count) + 1)
                                          * sizeof(double))
         if not self.partials:
@@ -347,6 +374,13 @@ cdef class Plan:
                 or not same_shape(view, &self.w[k]) or not PyBuffer_IsContiguous(view, b"C")):
             raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
         return view
+
+    cdef double *hold_totals(self, Py_ssize_t k, array) except NULL:
+        cdef Py_buffer *view = self.hold_other(array)
+        if (type_of(view) != FO_F64 or view.ndim != 1 or view.shape[0] != self.w[k].shape[0] + 1
+                or not PyBuffer_IsContiguous(view, b"C")):
+            raise ValueError(f"skipped decay of {self.names[k]!r} has the wrong dtype or shape")
+        return <double *>view.buf
 
     cdef int hold_state(self, Py_ssize_t k, fo_state *state, value) except -1:
         cdef Py_buffer *view
@@ -411,6 +445,30 @@ cdef class Plan:
         """Let go of the gradients."""
         release_all(self.g, self.held)
         self.held = 0
+        if self.sparse:
+            self.sparse = False
+            self.lay_out([None] * self.count)
+
+    cdef int lay_out(self, list rows) except -1:
+        """Let every segment be the rows that its gradient has; None: all."""
+        cdef fo_segment *segment
+        cdef const int64_t[::1] numbers
+        self.rows = rows
+        self.elements = 0
+        for k in range(self.count):
+            segment = &self.segments[k]
+            segment.n = self.w[k].len // self.w[k].itemsize
+            segment.rows = NULL
+            segment.row = segment.n
+            if self.w[k].ndim > (rows[k] is None) and self.w[k].shape[0] > 0:
+                segment.row = segment.n // self.w[k].shape[0]
+            if rows[k] is not None:
+                numbers = rows[k]
+                segment.n = segment.row * numbers.shape[0]
+                segment.rows = &numbers[0] if segment.n else NULL
+            self.elements += segment.n
+            self.ends[k] = self.elements
+        return 0
 
     cpdef hold(self, grads, clash, bint passing):
         """Check and hold one gradient per parameter; after an error all is as before.
@@ -418,18 +476,24 @@ cdef class Plan:
         `clash(k, grad)` is asked when gradient k lies where a parameter or state may lie too.
         `passing`: only until the end of the `with` block.
         """
-        cdef Py_ssize_t k, got = 0
+        cdef Py_ssize_t k, count, got = 0
         cdef Py_buffer *view
+        cdef list rows = None
         try:
             for k in range(self.count):
                 view = &self.fresh[k]
-                if grads[k] is None and self.segments[k].frozen:
+                grad, count = grads[k], -1
+                if grad is None and self.segments[k].frozen:
                     PyObject_GetBuffer(NOTHING, view, PyBUF_STRIDES | PyBUF_FORMAT)
                     got = k + 1
                     continue
-                bits = self.fetch(k, grads[k], view)
+                if passing and type(grad) is RowGradient:
+                    rows = rows or [None] * self.count
+                    rows[k], grad = (<RowGradient>grad).rows, (<RowGradient>grad).values
+                    count = len(rows[k])
+                bits = self.fetch(k, grad, view)
                 got = k + 1
-                self.check_gradient(k, view, grads[k], bits, clash)
+                self.check_gradient(k, view, grad, bits, clash, count)
         except BaseException:
             release_all(self.fresh, got)
             raise
@@ -439,11 +503,17 @@ cdef class Plan:
         self.passing = passing
         for k in range(self.count):
             describe(&self.segments[k].g, &self.g[k])
+        if rows is not None:
+            self.sparse = True
+            self.lay_out(rows)
 
     cdef int fetch(self, Py_ssize_t k, grad, Py_buffer *view) except -1:
         """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""
         if grad is None:
             raise ValueError(f"gradient of {self.names[k]!r} is missing (None)")
+        if isinstance(grad, tuple):
+            raise ValueError(f"gradient of {self.names[k]!r} is a tuple: (rows, values) needs an "
+                             "optimizer with lazy='row', 'catchup' or 'dense'")
         try:
             PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
             return False
@@ -457,11 +527,11 @@ cdef class Plan:
                 return True
             raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
 
-    cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, bint bits,
-                            clash) except -1:
+    cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, bint bits, clash,
+                            Py_ssize_t rows) except -1:
         cdef size_t low, high
         cdef Py_ssize_t first = 0, last = self.n_hulls, middle
-        if not same_shape(view, &self.w[k]):
+        if rows < 0 and not same_shape(view, &self.w[k]):
             raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)}, "
                              f"its parameter {shape_of(&self.w[k])}")
         cdef int type = type_of(view)
@@ -477,7 +547,7 @@ cdef class Plan:
         if hasattr(grad, "mask"):
             raise TypeError(f"gradient of {self.names[k]!r} is a masked array, whose mask a step "
                             "would not respect: pass its .data")
-        if self.segments[k].n == 0:
+        if view.len == 0:
             return 0
         extent(view, &low, &high)
         while first < last:
@@ -512,6 +582,8 @@ cdef class Plan:
                     l2 = weight_decay
             sign = -1 if h["maximize"] else 1
             self.set_group(k, sign, l2, decay, opt.scalars(h, next_t - missed))
+            if opt.lazy == "catchup":
+                self.set_skipped(k, h, l2, decay)
             if k == 0:
                 first = h["lr"]
             if group.staged:
@@ -545,6 +617,33 @@ cdef class Plan:
                 return None
             found.append((<dict>grads)[name])
         return found
+
+    cdef int set_skipped(self, int group, dict h, double l2, double decay) except -1:
+        """Set what this step takes from the rows that it skips."""
+        cdef fo_segment *segment
+        cdef double lr = h["lr"], part = lr * l2 if l2 else decay
+        if l2 != 0 and self.rule != sgd_rule():
+            raise ValueError("lazy='catchup' can make up for an L2 penalty in SGD without momentum "
+                             "only: use proximal=True, a decoupled decay or lazy='dense'")
+        if h["l1"] != 0 and self.penalized and not h["proximal"]:
+            raise ValueError("lazy='catchup' needs proximal=True to make up for l1")
+        if part >= 1:
+            raise ValueError(f"lazy='catchup' needs lr * weight_decay < 1, got {part}")
+        for k in range(self.count):
+            segment = &self.segments[k]
+            if segment.group != &self.groups[group] or not segment.skipped.factor:
+                continue
+            if h["proximal"]:
+                segment.skipped.step_factor = log1p(lr * h["weight_decay"]
+                                                    if "weight_decay" in h else 0)
+                segment.skipped.step_soft = lr * h["l1"] if self.penalized else 0
+                if segment.skipped.step_soft != 0 and not segment.skipped.soft:
+                    raise ValueError("lazy='catchup' makes up for l1 only where the optimizer was "
+                                     "built with proximal=True")
+            else:
+                segment.skipped.step_factor = -log1p(-part)
+                segment.skipped.step_soft = 0
+        return 0
 
     cdef int set_stages(self, int k, dict h, double decay, double l1) except -1:
         """Set what is done to the parameters of a group beside the rule."""
@@ -653,6 +752,10 @@ cdef class Plan:
                                     self.partials, threads)
         return isfinite(largest)
 
+    def rows_of(self, Py_ssize_t k):
+        """Return the numbers of the rows that gradient k has, or None for all."""
+        return self.rows[k]
+
     def gradients(self):
         """Return arrays over the held gradients; only while they are held. For rare paths."""
         import numpy
@@ -718,6 +821,7 @@ cdef class Plan:
         if self.first >= 0:
             with nogil:
                 self.first_pass(key, threads)
+        self.before_rows(threads)
         if self.elements < GIL_WORTH:
             bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, 1)
         else:
@@ -727,8 +831,41 @@ cdef class Plan:
             if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
                 with nogil:
                     fo_project_rows(&self.segments[k], self.segments[k].group.max_norm, threads)
+        self.after_rows()
         self.t += 1
         return self.info(lr, grad_norm, clip_coef, bad, False)
+
+    cdef int before_rows(self, int threads) except -1:
+        """Bring parameters up to date that are stepped as a whole, or that have much to make up."""
+        cdef fo_segment *segment
+        cdef fo_skipped *skipped
+        for k in range(self.count):
+            segment = &self.segments[k]
+            skipped = &segment.skipped
+            if not skipped.factor or segment.frozen:
+                continue
+            if self.rows[k] is None or skipped.factor[self.w[k].shape[0]] > 500:
+                with nogil:
+                    fo_catch_up(segment, threads)
+            skipped.step_soft *= exp(skipped.factor[self.w[k].shape[0]])
+        return 0
+
+    cdef int after_rows(self) except -1:
+        cdef fo_segment *segment
+        for k in range(self.count):
+            segment = &self.segments[k]
+            if segment.skipped.factor and not segment.frozen and self.rows[k] is not None:
+                segment.skipped.factor[self.w[k].shape[0]] += segment.skipped.step_factor
+                if segment.skipped.soft:
+                    segment.skipped.soft[self.w[k].shape[0]] += segment.skipped.step_soft
+        return 0
+
+    def flush(self, int threads):
+        """Bring all rows up to date."""
+        with nogil:
+            for k in range(self.count):
+                if self.segments[k].skipped.factor:
+                    fo_catch_up(&self.segments[k], threads)
 
     cdef uint32_t key(self):
         """Of the random numbers of the next step."""
@@ -747,6 +884,10 @@ cdef class Plan:
         info.nonfinite = nonfinite
         info.skipped = skipped
         return info
+
+
+cdef int sgd_rule() except -1:
+    return list(rules()).index("sgd")
 
 
 cdef void fill_zero(const fo_array *a, Py_ssize_t n) noexcept nogil:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 
 from fastopt import checkpoint, gradients, mechanics, precision, presets, states
+from fastopt import lazy as by_row
 from fastopt._core import Plan, StepInfo, rules
 from fastopt.checks import count, flag, one_of
 from fastopt.groups import Group, make_groups
@@ -40,6 +41,7 @@ class Common(TypedDict, total=False):
     zero_grad: bool
     rounding: str
     state_dtype: str | None
+    lazy: str | None
 
 
 class Optimizer:
@@ -98,6 +100,8 @@ class Optimizer:
     state_dtype : {None, "bfloat16", "8bit"}
         Keep averages of gradients and squares in 16 bits, or in 8 bits with one float32 for
         every 256 elements, rounded at random without bias.
+    lazy : {None, "row", "catchup", "dense"}
+        What gradients given as (rows, values) do, see Notes; None refuses them.
 
     Attributes
     ----------
@@ -107,12 +111,23 @@ class Optimizer:
         name -> state name -> array, such as `opt.state["W"]["exp_avg"]`.
     t : int
         Steps done.
+
+    Notes
+    -----
+    A gradient may be a tuple (rows, values): the parameter's rows with these numbers, indices of
+    its first axis, have these gradients, added up where a row comes twice; all others have 0.
+    With lazy="dense" the step is that of the whole gradient. With "row" nothing happens to other
+    rows or their states: they miss the step, its decay included. With "catchup" they miss the
+    rule only: decoupled or proximal weight decay and proximal l1, and SGD's L2 penalty, are made
+    up for exactly when a row has a gradient again, or at `flush`, which makes them right to look
+    at. Bias corrections count all steps.
     """
 
     rule: str
     decoupled: ClassVar[bool] = False
     state_names: ClassVar[dict[str, str]] = {}
     layerwise: ClassVar[bool] = False  # `trust` is called before each step
+    by_rows: ClassVar[bool] = True  # a row's step needs nothing of the others
     state_kinds: ClassVar[dict[str, str]] = {}  # letter -> "signed", "unsigned": may be compressed
     registry: ClassVar[dict[str, type[Optimizer]]] = {}
 
@@ -142,6 +157,7 @@ class Optimizer:
         zero_grad: bool = False,
         rounding: str = "stochastic",
         state_dtype: str | None = None,
+        lazy: str | None = None,
         **common: Any,
     ) -> None:
         owner, named = type(self).__name__, tuple(values)
@@ -162,6 +178,8 @@ class Optimizer:
         self._zero_grad = flag("zero_grad", zero_grad)
         self._rounding = one_of("rounding", rounding, precision.ROUNDINGS)
         self._state_dtype = one_of("state_dtype", state_dtype, precision.STATE_DTYPES)
+        self.lazy = one_of("lazy", lazy, by_row.LAZY)
+        self._scratch: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of lazy="dense"
         self.extra: dict[str, Any] = {}  # what a rule remembers beside its states, as JSON can
         self._frozen: set[str] = set()
         self._missed: dict[str, int] = {}  # name -> steps that it did not take part in
@@ -170,6 +188,7 @@ class Optimizer:
         self._quick = False  # whether a step is one native call: found out at the first one
         self._stale = False  # the plan does not know yet who has missed which steps
         self._groups = make_groups(owner, params, values)
+        by_row.check(self)
         self._name_arrays()
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
@@ -268,8 +287,8 @@ class Optimizer:
         Parameters
         ----------
         grads : array, sequence of arrays, or mapping name -> array, optional
-            One gradient per parameter, of its shape and dtype; never written to. May be left out
-            after `bind`.
+            One gradient per parameter, of its shape and dtype, or (rows, values) if the optimizer
+            is `lazy`; never written to. May be left out after `bind`.
 
         Returns
         -------
@@ -314,6 +333,8 @@ class Optimizer:
                 "gradient to step()"
             )
         with self._plan as plan:
+            if any(isinstance(grad, tuple) for grad in self._ordered(grads, flip=False)):
+                raise ValueError(f"{type(self).__name__}.bind: pass (rows, values) to step()")
             plan.hold(self._ordered(grads), self._clash, False)
             self._bound_arrays = self._ordered(grads, flip=False)
             self._bound = True
@@ -414,6 +435,11 @@ class Optimizer:
             return precision.decode((state[key], largest, self.state_kinds[letter] == "signed"))
         return precision.decode(state[key]) if state[key].dtype == np.uint16 else state[key].copy()
 
+    def flush(self) -> None:
+        """Bring rows up to date that lazy="catchup" has left behind; otherwise do nothing."""
+        with self._plan as plan:
+            plan.flush(resolve(self._threads))
+
     def _check_names(self, names: Sequence[str]) -> None:
         for name in names:
             if name not in self._arrays:
@@ -451,7 +477,10 @@ class Optimizer:
 
     def _ordered(self, grads: Any, flip: bool = True) -> list[Any]:
         """Return one gradient per parameter, in the parameters' order."""
-        found = gradients.ordered(grads, self._order, self._groups, self._frozen)
+        rows = self.lazy is not None
+        found = gradients.ordered(grads, self._order, self._groups, self._frozen, rows)
+        if flip and rows:
+            found = by_row.resolve(self, found)
         if flip:
             for k in self._transposed:
                 if found[k] is not None:
@@ -499,12 +528,22 @@ class Optimizer:
         checkpoint.load(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = {"_plan", "_own", "_bound", "_bound_arrays", "_arrays", "_sums", "_quick"}
+        hidden = {
+            "_plan",
+            "_own",
+            "_bound",
+            "_bound_arrays",
+            "_arrays",
+            "_sums",
+            "_quick",
+            "_scratch",
+        }
         return {k: v for k, v in self.__dict__.items() if k not in hidden} | {"t": self.t}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         t = state.pop("t")
         self.__dict__.update(state)
+        self._scratch = {}
         self._name_arrays()
         self._prepare(t)
 

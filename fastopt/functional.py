@@ -93,6 +93,8 @@ def make(optimizer: type[Optimizer], /, **keywords: Any) -> Functional:
     """
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         raise TypeError(f"make: optimizer must be a class of optimizers, got {optimizer!r}")
+    if keywords.get("lazy") is not None:
+        raise ValueError("make: lazy is of no use where all rows are copied at every step")
     if keywords.get("zero_grad"):
         raise ValueError("make: zero_grad=True would change the gradients, which are only read")
     optimizer(np.zeros(1, np.float32), **keywords)  # refuses wrong keywords now, not in init

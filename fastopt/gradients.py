@@ -12,9 +12,15 @@ from fastopt.hyperparameters import nearest
 
 
 def ordered(
-    grads: Any, names: tuple[str, ...], groups: tuple[Group, ...], frozen: set[str]
+    grads: Any,
+    names: tuple[str, ...],
+    groups: tuple[Group, ...],
+    frozen: set[str],
+    rows: bool = False,
 ) -> list[Any]:
     """Return one gradient per name, None where a frozen parameter has none.
+
+    `rows`: whether (rows, values) may stand for the gradient of a single parameter.
 
     Raises
     ------
@@ -22,14 +28,16 @@ def ordered(
         Naming the gradient that is missing or unknown.
     """
     # Only what is no array is asked whether it is a mapping, which takes longer than a small step.
-    if isinstance(grads, (list, tuple)):
+    if rows and isinstance(grads, tuple) and len(grads) == 2 and len(names) == 1:
+        found = [grads]
+    elif isinstance(grads, (list, tuple)):
         found = list(grads)
         if (
             found
             and not isinstance(found[0], np.ndarray)
             and all(isinstance(g, Mapping) for g in found)
         ):
-            return ordered(_merged(found, groups), names, groups, frozen)
+            return ordered(_merged(found, groups), names, groups, frozen, rows)
     elif not isinstance(grads, np.ndarray) and isinstance(grads, Mapping):
         if frozen:
             grads = {**dict.fromkeys(frozen), **grads}

@@ -138,6 +138,7 @@ ALIASES = {
     "ema_decay": "ema",
     "gradient_accumulation_steps": "accumulate",
     "nonnegative": "lower",
+    "sparse": "lazy",
     "max_grad_norm": "clip_norm",
     "global_clipnorm": "clip_norm",
 }

@@ -56,6 +56,7 @@ class LARS(Optimizer):
            [1.8, 1.8]])
     """
 
+    by_rows = False
     rule = "momentum"
     state_names = {"v": "momentum_buffer"}
     state_kinds = {"v": "signed"}
@@ -144,6 +145,7 @@ class LAMB(Optimizer):
     step.
     """
 
+    by_rows = False
     rule = "lamb"
     state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
     decoupled = True

@@ -20,6 +20,7 @@ def is_plain(opt: Optimizer) -> bool:
     return not (
         opt._stale
         or opt._frozen
+        or opt.lazy is not None
         or opt.layerwise
         or opt._transposed
         or any(opt._hooks)
@@ -126,11 +127,14 @@ def _clip_each(opt: Optimizer, plan: Plan, threads: int) -> float:
 def _count_nonfinite(opt: Optimizer, plan: Plan) -> int:
     """Return how many elements of the gradients are not finite, or raise naming the first."""
     total = 0
-    for name, grad in zip(opt._order, plan.gradients(), strict=True):
+    for k, (name, grad) in enumerate(zip(opt._order, plan.gradients(), strict=True)):
         bad = ~np.isfinite(grad)
         if opt._nonfinite == "raise" and bad.any():
             at = tuple(int(i) for i in np.argwhere(bad)[0])
             value = float(grad[at])
+            rows = plan.rows_of(k)
+            if rows is not None:
+                at = (int(rows[at[0]]), *at[1:])
             if name in {opt._order[k] for k in opt._transposed}:
                 at = at[::-1]
             raise FloatingPointError(

@@ -59,6 +59,7 @@ class ScheduleFreeSGD(Optimizer):
     True
     """
 
+    by_rows = False
     rule = "schedule_free_sgd"
     state_names = {"z": "z", "v": "exp_avg_sq"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastopt import precision
+from fastopt import lazy, precision
 from fastopt._core import Plan, rules
 from fastopt.groups import Group
 from fastopt.parameters import hulls, transposed
@@ -39,6 +39,7 @@ def new_states(opt: Optimizer, groups: Sequence[Group]) -> None:
             if opt._ema is not None:
                 state["ema"] = precision.like(array, exact)
                 state["ema"][...] = array
+            state |= lazy.new_states(opt, array, group["proximal"])
             if opt._accumulate > 1:
                 state["accumulated"] = precision.like(array, exact)
     if opt._state_dtype and not compressed:
@@ -86,6 +87,8 @@ def prepare(opt: Optimizer, t: int) -> None:
             "copy": [None if m is None else a for a, m in zip(seen, masters, strict=True)],
             "rest": [view(k, state.get("rest")) for k, state in enumerate(states)],
             "average": [view(k, state.get("ema")) for k, state in enumerate(states)],
+            "skipped": [state.get(lazy.SKIPPED) for state in states],
+            "skipped_soft": [state.get(lazy.SKIPPED_SOFT) for state in states],
             "stochastic": opt._rounding == "stochastic",
             "clip_rows": opt._clip_per == "row",
         },
@@ -109,7 +112,8 @@ def prepare(opt: Optimizer, t: int) -> None:
 
 
 def _shaped(state: dict[str, np.ndarray]) -> list[np.ndarray]:
-    return [s for name, s in state.items() if not name.endswith(precision.LARGEST)]
+    flat = (lazy.SKIPPED, lazy.SKIPPED_SOFT)
+    return [s for k, s in state.items() if not k.endswith(precision.LARGEST) and k not in flat]
 
 
 def _make_slots(opt: Optimizer) -> tuple[tuple[tuple[Group, int], ...], list[int]]:

@@ -33,6 +33,11 @@ class Wrapper:
             raise TypeError(
                 f"{type(self).__name__}: opt must be a fastopt optimizer, got {type(opt).__name__}"
             )
+        if opt.lazy in ("row", "catchup"):
+            raise ValueError(
+                f"{type(self).__name__}: lazy={opt.lazy!r} does not go with it, because it changes "
+                "all rows: use lazy='dense'"
+            )
         self.inner = opt
 
     @property
