@@ -129,7 +129,7 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
     for (; start < end; start += FO_BLOCK) {
         const ptrdiff_t count = end - start < FO_BLOCK ? end - start : FO_BLOCK;
         const void *x = a->data + start * size;
-        if (a->strides || a->type != s->dtype)
+        if (!a->contiguous || a->type != s->dtype)
             fo_gather(a, kernels, start, count, &block), x = &block;
         const double some = job->of == FO_OF_RULE ? measure(job, s, start, count, x)
                                                   : reduce(count, job->scale, x, x);

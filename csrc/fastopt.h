@@ -125,13 +125,14 @@ static inline unsigned fo_flush_subnormals(void) { return 0; }
 static inline void fo_restore_subnormals(unsigned mode) { (void)mode; }
 #endif
 
-/* blocks.c: an array of any strides, read and written a block at a time. strides == NULL says
-   C-contiguous. Strides are in bytes. */
+/* blocks.c: an array of any strides, which are in bytes, read and written a block at a time. */
 typedef struct {
     int type;
     char *data; /* NULL: there is none */
     int ndim;
     const ptrdiff_t *shape, *strides;
+    int contiguous; /* in C's order, and aligned: the strides are not needed */
+    int reversed;   /* elements are counted with the first axis, not the last, moving fastest */
 } fo_array;
 
 enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
@@ -170,6 +171,7 @@ typedef struct {
     int stochastic;   /* how w is rounded */
     uint32_t number;  /* among the segments: random numbers differ by it */
     ptrdiff_t n, row; /* elements; of them in a row */
+    int reversed;     /* the axes are the user's in reverse: a row is one index of the last */
     fo_array w, g;
     fo_array copy;     /* w again, in low precision */
     void *rest;        /* bf16: what w has lost in rounding */

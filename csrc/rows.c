@@ -7,6 +7,7 @@ typedef struct {
     const fo_segment *s;
     double most;
     const fo_kernels *kernels;
+    fo_array w, g, copy; /* with the elements of a row one after the other */
 } rows_job;
 
 typedef union {
@@ -17,7 +18,7 @@ typedef union {
 /* The elements [start, start + n) of an array, in place if they lie there as they are needed. */
 static const void *block_of(const rows_job *job, const fo_array *a, ptrdiff_t start, ptrdiff_t n,
                             block_t *block) {
-    if (!a->strides && a->type == job->s->dtype) return a->data + start * fo_item_size[a->type];
+    if (a->contiguous && a->type == job->s->dtype) return a->data + start * fo_item_size[a->type];
     fo_gather(a, job->kernels, start, n, block);
     return block;
 }
@@ -54,7 +55,7 @@ static void clip_body(void *ctx, int k, int n) {
     const ptrdiff_t rows = job->s->n / job->s->row,
                     end = rows / n * (k + 1) + rows % n * (k + 1) / n;
     for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
-        const double norm = norm_of_row(job, &job->s->g, row);
+        const double norm = norm_of_row(job, &job->g, row);
         job->s->row_scale[row] = norm <= job->most ? 1 : job->most / norm;
     }
 }
@@ -66,10 +67,10 @@ static void multiply_row(const rows_job *job, ptrdiff_t row, double factor) {
     ptrdiff_t start = row * s->row;
     for (const ptrdiff_t end = start + s->row; start < end; start += FO_BLOCK) {
         const ptrdiff_t n = end - start < FO_BLOCK ? end - start : FO_BLOCK;
-        fo_gather(&s->w, job->kernels, start, n, &block);
+        fo_gather(&job->w, job->kernels, start, n, &block);
         job->kernels->stages[s->dtype].multiply(n, &block, factor);
-        fo_scatter(&s->w, job->kernels, start, n, &block, &nearest);
-        if (s->copy.data) fo_scatter(&s->copy, job->kernels, start, n, &block, &nearest);
+        fo_scatter(&job->w, job->kernels, start, n, &block, &nearest);
+        if (s->copy.data) fo_scatter(&job->copy, job->kernels, start, n, &block, &nearest);
     }
 }
 
@@ -78,13 +79,18 @@ static void project_body(void *ctx, int k, int n) {
     const ptrdiff_t rows = job->s->n / job->s->row,
                     end = rows / n * (k + 1) + rows % n * (k + 1) / n;
     for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
-        const double norm = norm_of_row(job, &job->s->w, row);
+        const double norm = norm_of_row(job, &job->w, row);
         if (norm > job->most) multiply_row(job, row, job->most / norm);
     }
 }
 
+static fo_array in_rows(const fo_segment *s, fo_array a) {
+    if (s->reversed) a.contiguous = 0, a.reversed = 1;
+    return a;
+}
+
 static void over_rows(fo_body *body, const fo_segment *s, double most, int threads) {
-    rows_job job = {s, most, fo_current()};
+    rows_job job = {s, most, fo_current(), in_rows(s, s->w), in_rows(s, s->g), in_rows(s, s->copy)};
     const ptrdiff_t worth = s->n / 16384;
     if (s->n == 0) return;
     fo_parallel(body, &job, worth < threads ? (int)worth : threads);

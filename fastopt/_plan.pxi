@@ -32,6 +32,7 @@ cdef extern from "fastopt.h" nogil:
         int ndim
         const Py_ssize_t *shape
         const Py_ssize_t *strides
+        int contiguous
     ctypedef struct fo_state:
         int type
         char *data
@@ -45,6 +46,7 @@ cdef extern from "fastopt.h" nogil:
         int dtype, frozen, stochastic
         uint32_t number
         Py_ssize_t n, row
+        int reversed
         fo_array w, g, copy
         void *rest
         void *average
@@ -134,9 +136,9 @@ cdef void describe(fo_array *array, Py_buffer *view) noexcept:
     array.data = <char *>view.buf
     array.ndim = view.ndim
     array.shape = view.shape
-    array.strides = NULL
-    if not PyBuffer_IsContiguous(view, b"C") or not aligned(view):
-        array.strides = view.strides  # through blocks, which are aligned
+    array.strides = view.strides
+    # what is not goes through blocks, which are aligned
+    array.contiguous = PyBuffer_IsContiguous(view, b"C") and aligned(view)
 
 
 cdef void release_all(Py_buffer *views, Py_ssize_t count) noexcept:
@@ -250,11 +252,12 @@ cdef class Plan:
 
     def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls,
                   dict extra=None):
-        """`extra`: "copy", "rest", "average" -> one array or None per parameter; "stochastic".
+        """`extra`: "copy", "rest", "average" -> one array or None per parameter; "reversed" ->
+        those whose axes are the user's in reverse; "stochastic", "clip_rows".
 
         A state is an array, or (codes, largest magnitudes, whether signed) in 8 bits.
         """
-        cdef Py_ssize_t k, j, rows
+        cdef Py_ssize_t k, j, rows, height
         declared = rules()
         self.rule = list(declared).index(rule)
         self.first = -1
@@ -295,8 +298,10 @@ cdef class Plan:
             segment.number = <uint32_t>k
             segment.n = self.w[k].len // self.w[k].itemsize
             segment.row = segment.n
-            if self.w[k].ndim > 1 and self.w[k].shape[0] > 0:
-                segment.row = segment.n // self.w[k].shape[0]
+            segment.reversed = k in extra.get("reversed", ())
+            if self.w[k].ndim > 1:
+                height = self.w[k].shape[self.w[k].ndim - 1 if segment.reversed else 0]
+                segment.row = segment.n // height if height else 0
             rows += segment.n // segment.row if segment.row else 0
             segment.group = &self.groups[<Py_ssize_t>groups[k]]
             segment.gain = segment.l2_gain = segment.lr_gain = 1

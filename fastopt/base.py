@@ -334,6 +334,7 @@ class Optimizer:
                 "average": [view(k, state.get("ema")) for k, state in enumerate(states)],
                 "stochastic": self._rounding == "stochastic",
                 "clip_rows": self._clip_per == "row",
+                "reversed": flip,
             },
         )
         self._plan.t = t

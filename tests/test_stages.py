@@ -73,13 +73,14 @@ def expected(w, grads, lr, o):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(37, 300), (3, 5000), (11, 2, 3)])
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "all"])
-def test_each_stage_equals_its_formula(name, shape, dtype):
+def test_each_stage_equals_its_formula(name, order, shape, dtype):
     options = OPTIONS[name]
     w, grads = problem(shape, dtype)
     if name == "mask":
         grads[1][1, 1], grads[2][0, 1], grads[2][1, 0] = math.nan, math.inf, -math.inf
-    ours, given = w.copy(), [g.copy() for g in grads]
+    ours, given = w.copy(order), [g.copy(order) for g in grads]
     opt = fastopt.SGD(ours, lr=0.1, **options)
     for g in given:
         opt.step(g)
