@@ -152,7 +152,7 @@ static void after(const fo_segment *s, const fo_stage_kernels *stages, ptrdiff_t
     if (group->soft != 0 || group->divided != 1) stages->shrink(n, w, group->soft, group->divided);
     if (group->least > -INFINITY || group->most < INFINITY)
         stages->clamp(n, w, group->least, group->most);
-    if (s->average && group->average > 0) {
+    if (s->average && group->average > 0 && group->max_norm == INFINITY) { /* else: rows.c */
         char *average = (char *)s->average + start * fo_item_size[s->dtype];
         stages->average(n, average, w, group->average);
         if (group->pull) memcpy(w, average, (size_t)(n * fo_item_size[s->dtype]));

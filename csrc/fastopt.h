@@ -210,7 +210,7 @@ double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int ru
                      double scale, double *partials, int threads);
 
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
-void fo_clip_rows(const fo_segment *s, double most, int threads); /* fills row_scale */
-void fo_project_rows(const fo_segment *s, double most, int threads);
+void fo_clip_rows(const fo_segment *s, double most, int threads);    /* fills row_scale */
+void fo_project_rows(const fo_segment *s, double most, int threads); /* and averages w then */
 
 #endif

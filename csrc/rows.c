@@ -84,6 +84,24 @@ static void project_body(void *ctx, int k, int n) {
     }
 }
 
+/* The average of the weights, which are only now what they are after the step. */
+static void average_body(void *ctx, int k, int n) {
+    const rows_job *job = (const rows_job *)ctx;
+    const fo_segment *s = job->s;
+    const ptrdiff_t blocks = (s->n + FO_BLOCK - 1) / FO_BLOCK,
+                    end = blocks / n * (k + 1) + blocks % n * (k + 1) / n;
+    const unsigned long long mode = fo_flush_subnormals();
+    for (ptrdiff_t i = blocks / n * k + blocks % n * k / n; i < end; i++) {
+        const ptrdiff_t start = i * FO_BLOCK;
+        const ptrdiff_t count = s->n - start < FO_BLOCK ? s->n - start : FO_BLOCK;
+        char *average = (char *)s->average + start * fo_item_size[s->dtype];
+        block_t block;
+        job->kernels->stages[s->dtype].average(
+            count, average, block_of(job, &s->w, start, count, &block), s->group->average);
+    }
+    fo_restore_subnormals(mode);
+}
+
 static fo_array in_rows(const fo_segment *s, fo_array a) {
     if (s->reversed) a.contiguous = 0, a.reversed = 1;
     return a;
@@ -102,4 +120,5 @@ void fo_clip_rows(const fo_segment *s, double most, int threads) {
 
 void fo_project_rows(const fo_segment *s, double most, int threads) {
     over_rows(project_body, s, most, threads);
+    if (s->average && s->group->average > 0) over_rows(average_body, s, most, threads);
 }
