@@ -201,8 +201,8 @@ ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t c
                   uint32_t key, int partial, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
-   or with FO_OF_W over all parameters, added in an order that depends on nothing but sizes. Needs
-   room for fo_partials(...) doubles. */
+   after masking, or with FO_OF_W over all parameters, added in an order that depends on nothing but
+   sizes. Needs room for fo_partials(...) doubles. */
 ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
 /* FO_OF_RULE: the sum of squares of a rule's direction. */
 enum { FO_OF_G, FO_OF_W, FO_OF_RULE };

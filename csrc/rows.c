@@ -18,8 +18,11 @@ typedef union {
 /* The elements [start, start + n) of an array, in place if they lie there as they are needed. */
 static const void *block_of(const rows_job *job, const fo_array *a, ptrdiff_t start, ptrdiff_t n,
                             block_t *block) {
-    if (a->contiguous && a->type == job->s->dtype) return a->data + start * fo_item_size[a->type];
+    const int masked = a == &job->g && job->s->group->mask;
+    if (a->contiguous && a->type == job->s->dtype && !masked)
+        return a->data + start * fo_item_size[a->type];
     fo_gather(a, job->kernels, start, n, block);
+    if (masked) job->kernels->stages[job->s->dtype].mask(n, block);
     return block;
 }
 

@@ -82,8 +82,8 @@ class Optimizer:
         Elements of gradients are clipped to [-clip_value, clip_value]; not with clip_norm.
     nonfinite : {"propagate", "mask", "skip", "raise"}
         What to do where a gradient is NaN or infinite: let it through, take it as 0, leave the
-        whole step out, or raise FloatingPointError naming it. The last two read all gradients
-        first. All but the last count: `StepInfo.nonfinite`.
+        whole step out, or raise FloatingPointError naming it. "mask" comes before clipping. The
+        last two read all gradients first. All but the last count: `StepInfo.nonfinite`.
     ema : float or schedule, optional
         Keep an average of the weights in the state "ema", e <- ema * e + (1 - ema) * w after
         each step, from the initial weights on; see `averaged`.
@@ -456,6 +456,17 @@ class Optimizer:
         """Clip, check and run a step whose numbers are set."""
         if self._accumulate > 1:
             plan.scale(1 / self._accumulate)
+        average = 0.0
+        if self._ema is not None:
+            ema = self._ema(plan.t) if callable(self._ema) else self._ema
+            average = 1 - check(type(self).__name__, "ema", ema)
+        plan.set_common(  # before the norms, which are of what is left after masking
+            inf if self._clip_value is None else self._clip_value,
+            self._nonfinite == "mask",
+            self._zero_grad or self._accumulate > 1,
+            average,
+            False,
+        )
         norm, coef = nan, 1.0
         if self._clip_norm is not None and self._clip_per == "all":
             norm = plan.norm(threads)
@@ -476,17 +487,6 @@ class Optimizer:
             coef = self._clip_each(plan, threads)
         if self.layerwise:
             self.trust(plan, threads, coef)
-        average = 0.0
-        if self._ema is not None:
-            ema = self._ema(plan.t) if callable(self._ema) else self._ema
-            average = 1 - check(type(self).__name__, "ema", ema)
-        plan.set_common(
-            inf if self._clip_value is None else self._clip_value,
-            self._nonfinite == "mask",
-            self._zero_grad or self._accumulate > 1,
-            average,
-            False,
-        )
         info = plan.run(threads, lr, norm, coef)
         if self._frozen:
             for name in self._frozen:

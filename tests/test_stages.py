@@ -180,6 +180,23 @@ def test_nonfinite_gradients_are_counted_masked_skipped_or_raised(many):
         assert opt.t == 0 and not opt.state["w"]["exp_avg"].any()
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("per", ["all", "tensor", "row"])
+def test_what_is_masked_is_not_in_the_norms(per, order, bad):
+    w, grads = problem((40, 90))
+    ours = w.copy(order)
+    opt = fastopt.SGD(ours, lr=0.1, clip_norm=1.5, clip_per=per, nonfinite="mask")
+    for g in grads:
+        g[3, 5] = g[7, 2] = bad
+        info = opt.step(g.copy(order))
+        g[3, 5] = g[7, 2] = 0
+        assert info.nonfinite == 2
+        assert per != "all" or info.grad_norm == pytest.approx(math.sqrt((g * g).sum()))
+    ref, _ = expected(w, grads, 0.1, {"clip_norm": 1.5, "clip_per": per})
+    np.testing.assert_allclose(ours, ref, rtol=1e-12, atol=1e-14)
+
+
 def test_raise_names_the_index_of_a_transposed_gradient():
     w, g = np.zeros((4, 3)).T, np.zeros((4, 3)).T
     g[2, 1] = -math.inf
