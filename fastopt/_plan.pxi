@@ -425,6 +425,9 @@ cdef class Plan:
                 bits = self.fetch(k, grads[k], view)
                 got = k + 1
                 self.check_gradient(k, view, grads[k], bits, clash)
+            if self.zeroes and not self.apart():
+                from fastopt.gradients import refuse_shared
+                refuse_shared(self.names, grads)
         except BaseException:
             release_all(self.fresh, got)
             raise
@@ -434,6 +437,25 @@ cdef class Plan:
         self.passing = passing
         for k in range(self.count):
             describe(&self.segments[k].g, &self.g[k])
+
+    cdef bint apart(self):
+        """Whether the new gradients obviously share no memory, with each other or within."""
+        cdef Py_ssize_t k
+        cdef size_t low, high, before = 0
+        spans = []
+        for k in range(self.count):
+            if self.fresh[k].len == 0:
+                continue
+            if not PyBuffer_IsContiguous(&self.fresh[k], b"A"):
+                return False
+            extent(&self.fresh[k], &low, &high)
+            spans.append((low, high))
+        spans.sort()
+        for low, high in spans:
+            if low < before:
+                return False
+            before = high
+        return True
 
     cdef int fetch(self, Py_ssize_t k, grad, Py_buffer *view) except -1:
         """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""

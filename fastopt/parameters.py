@@ -107,16 +107,24 @@ def share_memory(a: np.ndarray, b: np.ndarray) -> bool:
 
 def refuse_shared(named: Named) -> None:
     """Raise if two parameters share memory, or one is given twice."""
+    pair = sharing_pair(named)
+    if pair:
+        raise ValueError(
+            f"parameters {pair[0]!r} and {pair[1]!r} share memory: pass each array once"
+        )
+
+
+def sharing_pair(named: Named) -> tuple[str, str] | None:
+    """Return the names of two arrays that share memory, or None."""
     spans = sorted(((*extent(a), name) for name, a in named.items() if a.size), key=lambda s: s[:2])
     open_spans: list[tuple[int, str]] = []
     for low, high, name in spans:
         open_spans = [(end, other) for end, other in open_spans if end > low]
         for _, other in open_spans:
             if share_memory(named[name], named[other]):
-                raise ValueError(
-                    f"parameters {other!r} and {name!r} share memory: pass each array once"
-                )
+                return other, name
         open_spans.append((high, name))
+    return None
 
 
 def hulls(arrays: list[np.ndarray]) -> list[tuple[int, int]]:

@@ -395,6 +395,31 @@ def test_several_values_are_set_together_or_not_at_all():
     assert opt.param_groups[0]["lr"] == 1e-3
 
 
+def test_gradients_may_share_memory_unless_they_are_zeroed():
+    """What is zeroed for one parameter would be read as 0 for the next."""
+    g = np.ones(6000)
+    same = np.lib.stride_tricks.as_strided(np.ones(1), (6000,), (0,))
+    for grads, match in [
+        ({"a": g, "b": g}, "gradients of 'a' and 'b' share memory, and zero_grad writes"),
+        ({"a": np.ones(6000), "b": same}, "gradient of 'b' has elements that share memory"),
+        ({"a": g[::-1], "b": g}, "'[ab]' and '[ab]' share memory"),
+    ]:
+        params = {"a": np.zeros(6000), "b": np.zeros(6000)}
+        SGD(params, lr=1.0).step(grads)
+        assert all((w == -1).all() for w in params.values())
+        opt = SGD(params, lr=1.0, zero_grad=True, momentum=0.9)
+        for call in opt.step, opt.bind:
+            unchanged(opt, list(params.values()), lambda call=call, g=grads: call(g), match)
+        assert all(g.all() for g in grads.values())
+        opt.freeze("a")
+        opt.step({"b": np.ones(6000)})
+        assert (params["b"] == -2).all()
+    both = np.ones((6000, 2))
+    params = {"a": np.zeros(6000), "b": np.zeros(6000)}
+    SGD(params, lr=1.0, zero_grad=True).step({"a": both[:, 0], "b": both[:, 1]})
+    assert all((w == -1).all() for w in params.values()) and not both.any()
+
+
 def test_zero_grad_zeroes_all_or_nothing():
     grads = [np.ones(2), np.ones(2)]
     grads[1].flags.writeable = False
