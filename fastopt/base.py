@@ -427,7 +427,8 @@ class Optimizer:
             if self._sums is not None:
                 if grads is None:
                     raise ValueError(f"{type(self).__name__}.step: grads is missing")
-                if self._add_up(grads):
+                if self._gathered + 1 < self._accumulate:
+                    self._add_up(grads)
                     return plan.info(nan, nan, 1.0, 0, True)
             elif grads is not None:
                 if self._bound:
@@ -446,16 +447,14 @@ class Optimizer:
             if self._simple and not self.layerwise and self._clip_norm is None and not self._frozen:
                 info = plan.run(threads, lr, nan, 1.0)
             else:
-                info = self._finish(plan, lr, threads)
+                info = self._finish(plan, lr, threads, grads)
         if self._hooks[1]:
             for hook in tuple(self._hooks[1]):
                 hook(self, info)
         return info
 
-    def _finish(self, plan: Plan, lr: float, threads: int) -> StepInfo:
+    def _finish(self, plan: Plan, lr: float, threads: int, grads: Any) -> StepInfo:
         """Clip, check and run a step whose numbers are set."""
-        if self._accumulate > 1:
-            plan.scale(1 / self._accumulate)
         average = 0.0
         if self._ema is not None:
             ema = self._ema(plan.t) if callable(self._ema) else self._ema
@@ -467,6 +466,9 @@ class Optimizer:
             average,
             False,
         )
+        if self._accumulate > 1:  # now that no number can be refused any more
+            self._add_up(grads)
+            plan.scale(1 / self._accumulate)
         norm, coef = nan, 1.0
         if self._clip_norm is not None and self._clip_per == "all":
             norm = plan.norm(threads)
@@ -494,14 +496,13 @@ class Optimizer:
         self._gathered = 0
         return info
 
-    def _add_up(self, grads: Any) -> bool:
-        """Add gradients to the sums; return whether more are to come before a step."""
+    def _add_up(self, grads: Any) -> None:
+        """Add gradients to the sums."""
         with self._sums as sums:
             sums.hold(self._ordered(grads), self._clash, True)
             sums.set_common(inf, False, self._zero_grad, 0.0, False)
             sums.run(resolve(self._threads), nan, nan, 1.0)
         self._gathered += 1
-        return self._gathered < self._accumulate
 
     def _clip_each(self, plan: Plan, threads: int) -> float:
         """Clip tensors or rows one by one; return the least factor, nan for rows."""

@@ -394,6 +394,31 @@ def test_what_is_not_finite_is_dropped_from_what_is_accumulated(nonfinite):
     assert (w == 0.5).all() and opt.t == 1 and not info.skipped
 
 
+@pytest.mark.parametrize("wrong", ["lr", "ema", "gradient"])
+def test_an_error_in_the_last_of_accumulated_gradients_adds_nothing(wrong):
+    bad, w, grads = [], *problem((5, 4))
+    other = w.copy()
+    opt = fastopt.Adam(
+        w,
+        lr=lambda t: -1.0 if "lr" in bad else 0.1,
+        ema=lambda t: 2.0 if "ema" in bad else 0.5,
+        accumulate=2,
+    )
+    twin = fastopt.Adam(other, lr=0.1, ema=0.5, accumulate=2)
+    for k, g in enumerate(grads):
+        if k % 2:
+            before = [s.copy() for s in opt.state["0"].values()]
+            bad.append(wrong)
+            with pytest.raises(ValueError, match=f"{wrong} "):
+                opt.step(g[:1] if wrong == "gradient" else g)
+            bad.clear()
+            for now, then in zip(opt.state["0"].values(), before, strict=True):
+                assert now.tobytes() == then.tobytes()
+        opt.step(g)
+        twin.step(g)
+    assert opt.t == twin.t == 2 and w.tobytes() == other.tobytes()
+
+
 def test_skipped_gradients_are_zeroed_too():
     w, g = np.ones(3), np.array([1.0, math.nan, 1.0])
     opt = fastopt.SGD(w, lr=1.0, zero_grad=True, nonfinite="skip")
