@@ -357,6 +357,8 @@ class Optimizer:
             )
             self._sums.set_group(0, 1.0, 0.0, 0.0, {"lr": -1.0})
             self._sums.zeroes = self._zero_grad
+            for k, name in enumerate(self._order):
+                self._sums.freeze(k, name in self._frozen)
             self._plan.hold(sums, lambda k, grad: None, False)
 
     def _shaped(self, state: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -576,6 +578,9 @@ class Optimizer:
         They need no gradient then. After `unfreeze`, their bias corrections go on where they were.
         """
         self._check_names(names)
+        for name in {*names} - self._frozen:
+            if self._accumulate > 1:  # the steps without it leave its sum alone
+                self._state[name]["accumulated"][...] = 0
         self._frozen |= set(names)
         self._stale = True
 

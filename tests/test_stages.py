@@ -269,6 +269,22 @@ def test_frozen_parameters_need_no_gradient_and_keep_their_own_time():
         opt.freeze("bb")
 
 
+def test_frozen_parameters_accumulate_nothing():
+    a, b = np.zeros(2), np.zeros(2)
+    opt = fastopt.SGD({"a": a, "b": b}, lr=1.0, accumulate=2)
+    both = {"a": np.ones(2), "b": np.ones(2)}
+    opt.step(both)
+    opt.freeze("b")
+    opt.step({"a": np.ones(2)})
+    opt.step(both)
+    opt.step([np.ones(2), None])
+    assert (a == -2).all() and not b.any() and not opt.state["b"]["accumulated"].any()
+    opt.unfreeze("b")
+    opt.step(both)
+    opt.step(both)
+    assert opt.t == 3 and (a == -3).all() and (b == -1).all()
+
+
 def test_frozen_time_survives_saving(tmp_path):
     a, b = np.ones(3), np.ones(3)
     opt = fastopt.Adam({"a": a, "b": b}, lr=0.1)
