@@ -329,12 +329,6 @@ cdef class Plan:
             self.row_scales = <double *>malloc((rows + 1) * sizeof(double))
             if not self.row_scales:
                 raise MemoryError
-            rows = 0
-            for k in range(self.count):
-                segment = &self.segments[k]
-                if segment.row:
-                    segment.row_scale = self.row_scales + rows
-                    rows += segment.n // segment.row
 
     cdef Py_buffer *hold_other(self, array) except NULL:
         cdef Py_buffer *view = &self.s[self.n_others]
@@ -597,7 +591,7 @@ cdef class Plan:
         self.segments[k].frozen = frozen
 
     def set_gain(self, Py_ssize_t k, double gain, double l2_gain):
-        """Multiply the gradient's scale and the L2 penalty of parameter k from now on."""
+        """Multiply the gradient's scale and the L2 penalty of parameter k in the next step."""
         self.segments[k].gain = gain
         self.segments[k].l2_gain = l2_gain
 
@@ -692,10 +686,17 @@ cdef class Plan:
 
     def clip_rows(self, double most, int threads):
         """Clip the norm of every row of every gradient in the next step."""
+        cdef Py_ssize_t rows = 0
+        cdef fo_segment *segment
         with nogil:
             for k in range(self.count):
-                if self.segments[k].row_scale and not self.segments[k].frozen:
-                    fo_clip_rows(&self.segments[k], most, threads)
+                segment = &self.segments[k]
+                if segment.row == 0:
+                    continue
+                if not segment.frozen:
+                    segment.row_scale = self.row_scales + rows
+                    fo_clip_rows(segment, most, threads)
+                rows += segment.n // segment.row
 
     def run(self, int threads, double lr, double grad_norm, double clip_coef):
         """Do the step, count it, and return its record."""
@@ -715,6 +716,8 @@ cdef class Plan:
             if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
                 with nogil:
                     fo_project_rows(&self.segments[k], self.segments[k].group.max_norm, threads)
+            self.segments[k].gain = self.segments[k].l2_gain = 1
+            self.segments[k].row_scale = NULL
         self.t += 1
         return self.info(lr, grad_norm, clip_coef, bad, False)
 

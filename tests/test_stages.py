@@ -143,6 +143,22 @@ def test_clip_by_value_bounds_the_gradient_before_l2_and_whatever_its_sign():
     np.testing.assert_allclose(w, [10 + 1 - 1, -10 - 0.5 + 1], rtol=1e-15)
 
 
+@pytest.mark.parametrize("per", ["all", "tensor", "row"])
+def test_without_clip_norm_nothing_is_clipped_also_after_it_was(per):
+    g = np.full((3, 4), 2.0)
+    w = np.zeros((3, 4))
+    opt = fastopt.SGD(w, lr=1.0, clip_per=per)
+    opt.step(g)
+    np.testing.assert_array_equal(w, -g)
+    opt.clip_norm = 1.0
+    opt.step(g)
+    at = w.copy()
+    assert (at > -3).all()
+    opt.clip_norm = None
+    opt.step(g)
+    np.testing.assert_array_equal(w, at - g)
+
+
 def test_clip_value_and_clip_norm_exclude_each_other():
     with pytest.raises(ValueError, match="clip_norm and clip_value: pass one"):
         fastopt.SGD(np.ones(2), lr=1.0, clip_norm=1.0, clip_value=1.0)
