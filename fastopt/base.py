@@ -481,7 +481,7 @@ class Optimizer:
             try:
                 bad = self._count_nonfinite(plan)
             finally:  # what is accumulated would stay so for ever
-                if self._zero_grad or self._accumulate > 1:
+                if self._accumulate > 1 or (self._zero_grad and self._nonfinite == "skip"):
                     plan.zero_gradients()
                 self._gathered = 0
             return plan.info(lr, norm, coef, bad, True)

@@ -451,6 +451,16 @@ def test_an_error_in_the_last_of_accumulated_gradients_adds_nothing(wrong):
     assert opt.t == twin.t == 2 and w.tobytes() == other.tobytes()
 
 
+def test_a_gradient_that_is_refused_is_not_zeroed():
+    w, g = np.ones(3), np.array([1.0, math.nan, 1.0])
+    opt = fastopt.SGD(w, lr=1.0, zero_grad=True, nonfinite="raise")
+    opt.bind(g)
+    with pytest.raises(FloatingPointError, match="nan at index"):
+        opt.step()
+    np.testing.assert_array_equal(g, [1.0, math.nan, 1.0])
+    assert (w == 1).all()
+
+
 def test_skipped_gradients_are_zeroed_too():
     w, g = np.ones(3), np.array([1.0, math.nan, 1.0])
     opt = fastopt.SGD(w, lr=1.0, zero_grad=True, nonfinite="skip")
