@@ -430,8 +430,7 @@ class Optimizer:
                 if grads is None:
                     raise ValueError(f"{type(self).__name__}.step: grads is missing")
                 if self._gathered + 1 < self._accumulate:
-                    self._add_up(grads)
-                    return plan.info(nan, nan, 1.0, 0, True)
+                    return plan.info(nan, nan, 1.0, self._add_up(grads), True)
             elif grads is not None:
                 if self._bound:
                     raise ValueError(
@@ -468,8 +467,9 @@ class Optimizer:
             average,
             False,
         )
+        masked = 0
         if self._accumulate > 1:  # now that no number can be refused any more
-            self._add_up(grads)
+            masked = self._add_up(grads)
             plan.scale(1 / self._accumulate)
         norm, coef = nan, 1.0
         if self._clip_norm is not None and self._clip_per == "all":
@@ -492,19 +492,22 @@ class Optimizer:
         if self.layerwise:
             self.trust(plan, threads, coef)
         info = plan.run(threads, lr, norm, coef)
+        if masked and self._nonfinite == "mask":  # before they reached the sums
+            info = plan.info(lr, norm, coef, masked + info.nonfinite, False)
         if self._frozen:
             for name in self._frozen:
                 self._missed[name] = self._missed.get(name, 0) + 1
         self._gathered = 0
         return info
 
-    def _add_up(self, grads: Any) -> None:
-        """Add gradients to the sums."""
+    def _add_up(self, grads: Any) -> int:
+        """Add gradients to the sums; return how many of their elements are not finite."""
         with self._sums as sums:
             sums.hold(self._ordered(grads), self._clash, True)
-            sums.set_common(inf, False, self._zero_grad, 0.0, False)
-            sums.run(resolve(self._threads), nan, nan, 1.0)
+            sums.set_common(inf, self._nonfinite == "mask", self._zero_grad, 0.0, False)
+            info = sums.run(resolve(self._threads), nan, nan, 1.0)
         self._gathered += 1
+        return info.nonfinite
 
     def _clip_each(self, plan: Plan, threads: int) -> float:
         """Clip tensors or rows one by one; return the least factor, nan for rows."""

@@ -252,6 +252,20 @@ def test_accumulated_gradients_equal_their_mean(cls, dtype):
     np.testing.assert_allclose(w, other, rtol=1e-5 if dtype == "f4" else 1e-13, atol=1e-6)
 
 
+def test_a_masked_element_leaves_the_other_accumulated_gradients_of_it():
+    w = np.zeros(3)
+    opt = fastopt.SGD(w, lr=1.0, accumulate=3, nonfinite="mask")
+    bad = [
+        opt.step(np.array(g, "f8")).nonfinite
+        for g in ([math.nan, 1, -math.inf], [3, 2, 3], [6, math.inf, 3])
+    ]
+    np.testing.assert_array_equal(w, [-3, -1, -2])
+    assert bad == [2, 0, 1]
+    opt = fastopt.SGD(w, lr=1.0, accumulate=2)
+    bad = [opt.step(np.array([math.nan, x, 1])).nonfinite for x in (1, math.inf)]
+    assert bad == [1, 2] and np.isnan(w[0])
+
+
 def test_accumulation_resumes_in_the_middle():
     w, grads = problem((5, 4))
     other = w.copy()
