@@ -117,6 +117,13 @@ static int plain(const fo_segment *s) {
            group->divided == 1 && group->least == -INFINITY && group->most == INFINITY;
 }
 
+/* A factor that a float32 may not hold is two that it does. */
+static void multiply(const fo_stage_kernels *stages, ptrdiff_t n, void *x, double factor) {
+    const fo_prelude two = fo_make_prelude(factor, 0, 0);
+    if (two.fold != 1) stages->multiply(n, x, two.fold);
+    if (two.scale != 1) stages->multiply(n, x, two.scale);
+}
+
 /* The gradient's own stages, on a copy of it. */
 static ptrdiff_t before(const fo_segment *s, const fo_stage_kernels *stages, ptrdiff_t start,
                         ptrdiff_t n, const void *w, void *g) {
@@ -132,13 +139,12 @@ static ptrdiff_t before(const fo_segment *s, const fo_stage_kernels *stages, ptr
     if (s->row_scale && s->reversed) {
         const ptrdiff_t rows = s->n / s->row;
         for (ptrdiff_t i = 0; i < n; i++)
-            stages->multiply(1, (char *)g + i * size, s->row_scale[(start + i) % rows]);
+            multiply(stages, 1, (char *)g + i * size, s->row_scale[(start + i) % rows]);
     } else if (s->row_scale)
         for (ptrdiff_t i = 0; i < n;) {
             const ptrdiff_t row = (start + i) / s->row, rest = (row + 1) * s->row - (start + i);
             const ptrdiff_t count = rest < n - i ? rest : n - i;
-            if (s->row_scale[row] != 1)
-                stages->multiply(count, (char *)g + i * size, s->row_scale[row]);
+            multiply(stages, count, (char *)g + i * size, s->row_scale[row]);
             i += count;
         }
     if (group->l1 != 0 && scale != 0) stages->add_sign(n, g, w, group->l1 / scale);
