@@ -134,7 +134,8 @@ static ptrdiff_t before(const fo_segment *s, const fo_stage_kernels *stages, ptr
     if (group->mask) bad = stages->mask(n, g);
     if (group->clip_value < INFINITY) {
         const double most = group->clip_value / fabs(scale);
-        stages->clamp(n, g, -most, most);
+        const ptrdiff_t found = stages->clamp(n, g, -most, most);
+        if (!group->mask) bad = found;
     }
     if (s->row_scale && s->reversed) {
         const ptrdiff_t rows = s->n / s->row;
@@ -210,7 +211,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
         kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
     }
     const ptrdiff_t found = numbers->rule->dense[s->dtype](n, w, g, states, prelude, scalars);
-    if (!group->mask) bad = found;
+    if (!group->mask && group->clip_value == INFINITY) bad = found;
     if (!numbers->partial) after(s, stages, start, n, w);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];

@@ -60,7 +60,7 @@ typedef void fo_save(ptrdiff_t n, const float *in, void *out, float *largest,
 /* What is done to a block beside the rule (stages.inc). */
 typedef struct {
     ptrdiff_t (*mask)(ptrdiff_t n, void *g);
-    void (*clamp)(ptrdiff_t n, void *x, double least, double most);
+    ptrdiff_t (*clamp)(ptrdiff_t n, void *x, double least, double most);
     void (*multiply)(ptrdiff_t n, void *x, double factor);
     void (*add_sign)(ptrdiff_t n, void *g, const void *w, double l1);
     void (*shrink)(ptrdiff_t n, void *w, double soft, double divided);

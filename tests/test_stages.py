@@ -213,6 +213,17 @@ def test_what_is_masked_is_not_in_the_norms(per, order, bad):
     np.testing.assert_allclose(ours, ref, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("nonfinite", ["propagate", "mask"])
+def test_what_clip_value_makes_finite_is_counted_too(nonfinite):
+    w = np.zeros(5000)
+    g = np.full(5000, -3.0)
+    g[[1, 7, 4999]] = math.inf, -math.inf, math.nan
+    opt = fastopt.SGD(w, lr=1.0, clip_value=2.0, nonfinite=nonfinite)
+    assert opt.step(g).nonfinite == 3
+    g = g if nonfinite == "propagate" else np.where(np.isfinite(g), g, 0)
+    np.testing.assert_array_equal(w, -np.clip(g, -2, 2))
+
+
 def test_raise_names_the_index_of_a_transposed_gradient():
     w, g = np.zeros((4, 3)).T, np.zeros((4, 3)).T
     g[2, 1] = -math.inf
