@@ -52,6 +52,11 @@ def checked(name: str, array: Any) -> np.ndarray:
         raise TypeError(
             f"{who} must be a numpy array, which is updated in place, got {type(array).__name__}"
         )
+    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
+        raise TypeError(
+            f"{who} is a {type(array).__name__}, whose own rules a step would not respect: pass "
+            "numpy.asarray(...) of it, which shares its memory"
+        )
     name = array.dtype.name
     if name not in ("float32", "float64", "float16", "bfloat16") or not array.dtype.isnative:
         raise TypeError(

@@ -45,6 +45,8 @@ base = np.zeros((4, 4))
         ({"W": None}, "'W' must be a numpy array"),
         ({1: np.zeros(3)}, "names must be strings, got 1"),
         ({"W": np.ma.zeros(3)}, "'W' is a masked array"),
+        ({"W": np.zeros((2, 2)).view(np.matrix)}, "'W' is a matrix, whose own rules"),
+        ({"W": np.zeros(3).view(np.recarray)}, "'W' is a recarray, whose own rules"),
         ({"W": np.broadcast_to(np.zeros(1), 3)}, "'W' is read-only|share memory"),
         (
             {"W": np.lib.stride_tricks.as_strided(np.zeros(4), (3, 2), (8, 8))},
