@@ -471,8 +471,9 @@ cdef class Plan:
         cdef size_t low, high
         cdef Py_ssize_t first = 0, last = self.n_hulls, middle
         if not same_shape(view, &self.w[k]):
-            raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)}, "
-                             f"its parameter {shape_of(&self.w[k])}")
+            order = slice(None, None, -1 if self.segments[k].reversed else 1)
+            raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)[order]}, "
+                             f"its parameter {shape_of(&self.w[k])[order]}")
         cdef int type = type_of(view)
         if (type < 0 or arithmetic_of(type) != self.segments[k].dtype
                 or (type == FO_BF16 and not bits)):

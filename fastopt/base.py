@@ -353,7 +353,13 @@ class Optimizer:
         if self._accumulate > 1:
             sums = [view(k, state["accumulated"]) for k, state in enumerate(states)]
             self._sums = Plan(
-                "sgd", self._order, sums, [[] for _ in sums], [0] * len(sums), hulls(self._own)
+                "sgd",
+                self._order,
+                sums,
+                [[] for _ in sums],
+                [0] * len(sums),
+                hulls(self._own),
+                {"reversed": flip},
             )
             self._sums.set_group(0, 1.0, 0.0, 0.0, {"lr": -1.0})
             self._sums.zeroes = self._zero_grad

@@ -49,8 +49,10 @@ def as_array(name: str, grad: Any) -> np.ndarray:
         return grad
     try:
         return np.asarray(memoryview(grad))
-    except TypeError as error:
-        raise TypeError(f"gradient of {name!r}: {error}") from None
+    except TypeError:
+        raise TypeError(
+            f"gradient of {name!r} must be an array, got {type(grad).__name__}: use numpy.asarray"
+        ) from None
 
 
 def refuse_shared(names: Sequence[str], grads: Sequence[Any]) -> None:

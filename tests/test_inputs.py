@@ -377,6 +377,16 @@ def test_tiny_betas():
     assert w == -1
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_errors_speak_of_the_shapes_as_they_were_passed(order, accumulate):
+    w = np.zeros((2, 3), order=order)
+    opt = SGD(w, lr=1.0, accumulate=accumulate)
+    match = r"gradient of '0' has shape \(3, 2\), its parameter \(2, 3\)"
+    refused(match, lambda: opt.step(np.ones((3, 2))))
+    refused("gradient of '0' must be an array, got list: use", lambda: opt.step([[[1.0]]]))
+
+
 def test_gradients_without_a_buffer_are_refused_for_any_layout():
     class Copies:
         def __array__(self, dtype=None, copy=None):
