@@ -31,12 +31,16 @@ static void over_runs(const fo_array *a, ptrdiff_t start, ptrdiff_t n, char *blo
         /* An odometer would save these divisions; they are paid once a run, not once an element. */
         ptrdiff_t rest = start, offset = 0, column = 0, length = 1, stride = size;
         for (int d = last; d >= 0; d--) {
-            const ptrdiff_t at = rest % a->shape[d];
-            offset += at * a->strides[d];
-            rest /= a->shape[d];
+            const int axis = a->reversed ? last - d : d;
+            const ptrdiff_t at = rest % a->shape[axis];
+            offset += at * a->strides[axis];
+            rest /= a->shape[axis];
             if (d == last) column = at;
         }
-        if (last >= 0) length = a->shape[last] - column, stride = a->strides[last];
+        if (last >= 0) {
+            const int axis = a->reversed ? 0 : last;
+            length = a->shape[axis] - column, stride = a->strides[axis];
+        }
         if (length > n) length = n;
         run(a->data + offset, stride, length, block);
         block += length * size;
@@ -57,7 +61,7 @@ void fo_gather(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, pt
     const ptrdiff_t size = fo_item_size[a->type];
     uint16_t raw[FO_BLOCK];
     const char *in = a->data + start * size;
-    if (a->strides) {
+    if (!a->contiguous) {
         char *to = a->type < FO_DTYPES ? (char *)out : (char *)raw;
         over_runs(a, start, n, to, gather[a->type]);
         in = to;
@@ -73,11 +77,11 @@ void fo_scatter(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, p
     const ptrdiff_t size = fo_item_size[a->type];
     uint16_t raw[FO_BLOCK];
     if (a->type >= FO_DTYPES) {
-        void *to = a->strides ? (void *)raw : (void *)(a->data + start * size);
+        void *to = a->contiguous ? (void *)(a->data + start * size) : (void *)raw;
         kernels->save[a->type](n, (const float *)in, to, NULL, how);
         in = to;
     }
-    if (a->strides)
+    if (!a->contiguous)
         over_runs(a, start, n, (char *)(uintptr_t)in, scatter[a->type]);
     else if (a->type < FO_DTYPES)
         memcpy(a->data + start * size, in, (size_t)(n * size));
@@ -85,7 +89,7 @@ void fo_scatter(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, p
 
 void fo_fill_zero(const fo_array *a, ptrdiff_t start, ptrdiff_t n) {
     static const block_t zero; /* 0 has the same bytes in every type */
-    if (a->strides)
+    if (!a->contiguous)
         over_runs(a, start, n, (char *)(uintptr_t)zero.bytes, scatter[a->type]);
     else
         memset(a->data + start * fo_item_size[a->type], 0, (size_t)(n * fo_item_size[a->type]));
@@ -104,12 +108,20 @@ static fo_rounding rounding(const fo_segment *s, uint32_t key, uint32_t slot, pt
 /* Whether the rule can run where the arrays lie, over any number of elements. */
 static int plain(const fo_segment *s) {
     const fo_group *group = s->group;
-    if (s->w.strides || s->g.strides || s->w.type != s->dtype || s->g.type != s->dtype) return 0;
+    if (!s->w.contiguous || !s->g.contiguous || s->w.type != s->dtype || s->g.type != s->dtype)
+        return 0;
     if (s->copy.data || s->average || s->row_scale || group->mask || group->zero_grad) return 0;
     for (int k = 0; k < FO_MAX_STATES; k++)
         if (s->states[k].data && s->states[k].type != s->dtype) return 0;
     return group->clip_value == INFINITY && group->l1 == 0 && group->soft == 0 &&
            group->divided == 1 && group->least == -INFINITY && group->most == INFINITY;
+}
+
+/* A factor that a float32 may not hold is two that it does. */
+static void multiply(const fo_stage_kernels *stages, ptrdiff_t n, void *x, double factor) {
+    const fo_prelude two = fo_make_prelude(factor, 0, 0);
+    if (two.fold != 1) stages->multiply(n, x, two.fold);
+    if (two.scale != 1) stages->multiply(n, x, two.scale);
 }
 
 /* The gradient's own stages, on a copy of it. */
@@ -122,14 +134,18 @@ static ptrdiff_t before(const fo_segment *s, const fo_stage_kernels *stages, ptr
     if (group->mask) bad = stages->mask(n, g);
     if (group->clip_value < INFINITY) {
         const double most = group->clip_value / fabs(scale);
-        stages->clamp(n, g, -most, most);
+        const ptrdiff_t found = stages->clamp(n, g, -most, most);
+        if (!group->mask) bad = found;
     }
-    if (s->row_scale)
+    if (s->row_scale && s->reversed) {
+        const ptrdiff_t rows = s->n / s->row;
+        for (ptrdiff_t i = 0; i < n; i++)
+            multiply(stages, 1, (char *)g + i * size, s->row_scale[(start + i) % rows]);
+    } else if (s->row_scale)
         for (ptrdiff_t i = 0; i < n;) {
             const ptrdiff_t row = (start + i) / s->row, rest = (row + 1) * s->row - (start + i);
             const ptrdiff_t count = rest < n - i ? rest : n - i;
-            if (s->row_scale[row] != 1)
-                stages->multiply(count, (char *)g + i * size, s->row_scale[row]);
+            multiply(stages, count, (char *)g + i * size, s->row_scale[row]);
             i += count;
         }
     if (group->l1 != 0 && scale != 0) stages->add_sign(n, g, w, group->l1 / scale);
@@ -143,7 +159,7 @@ static void after(const fo_segment *s, const fo_stage_kernels *stages, ptrdiff_t
     if (group->soft != 0 || group->divided != 1) stages->shrink(n, w, group->soft, group->divided);
     if (group->least > -INFINITY || group->most < INFINITY)
         stages->clamp(n, w, group->least, group->most);
-    if (s->average && group->average > 0) {
+    if (s->average && group->average > 0 && group->max_norm == INFINITY) { /* else: rows.c */
         char *average = (char *)s->average + start * fo_item_size[s->dtype];
         stages->average(n, average, w, group->average);
         if (group->pull) memcpy(w, average, (size_t)(n * fo_item_size[s->dtype]));
@@ -175,7 +191,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     const ptrdiff_t size = fo_item_size[s->dtype];
     block_t w_block, g_block;
     float state_blocks[FO_MAX_STATES][FO_BLOCK];
-    const int move_w = s->w.strides || s->w.type != s->dtype;
+    const int move_w = !s->w.contiguous || s->w.type != s->dtype;
     const int stage_g =
         group->mask || group->clip_value < INFINITY || s->row_scale || group->l1 != 0;
     void *w = s->w.data + start * size, *g = s->g.data + start * size;
@@ -183,7 +199,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     ptrdiff_t bad = 0;
     if (move_w) fo_gather(&s->w, kernels, start, n, w = &w_block);
     if (s->rest) add_rest(s, kernels, start, n, w_block.f32);
-    if (s->g.strides || s->g.type != s->dtype || stage_g)
+    if (!s->g.contiguous || s->g.type != s->dtype || stage_g)
         fo_gather(&s->g, kernels, start, n, g = &g_block);
     if (stage_g) bad = before(s, stages, start, n, w, g);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
@@ -195,7 +211,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
         kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
     }
     const ptrdiff_t found = numbers->rule->dense[s->dtype](n, w, g, states, prelude, scalars);
-    if (!group->mask) bad = found;
+    if (!group->mask && group->clip_value == INFINITY) bad = found;
     if (!numbers->partial) after(s, stages, start, n, w);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];

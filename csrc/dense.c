@@ -123,6 +123,7 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
     } block;
     const fo_kernels *kernels = fo_current();
     const fo_array *a = job->of == FO_OF_G ? &s->g : &s->w;
+    const int masked = job->of == FO_OF_G && s->group->mask;
     const ptrdiff_t size = fo_item_size[a->type];
     const ptrdiff_t end = s->n - start < PART ? s->n : start + PART;
     fo_reduce *reduce = kernels->reduce[job->what][s->dtype];
@@ -130,8 +131,9 @@ static double reduce_part(const reduce_job *job, const fo_segment *s, ptrdiff_t 
     for (; start < end; start += FO_BLOCK) {
         const ptrdiff_t count = end - start < FO_BLOCK ? end - start : FO_BLOCK;
         const void *x = a->data + start * size;
-        if (a->strides || a->type != s->dtype)
+        if (!a->contiguous || a->type != s->dtype || masked)
             fo_gather(a, kernels, start, count, &block), x = &block;
+        if (masked) kernels->stages[s->dtype].mask(count, &block);
         const double some = job->of == FO_OF_RULE ? measure(job, s, start, count, x)
                                                   : reduce(count, job->scale, x, x);
         result = combine(job->what, result, some);

@@ -60,7 +60,7 @@ typedef void fo_save(ptrdiff_t n, const float *in, void *out, float *largest,
 /* What is done to a block beside the rule (stages.inc). */
 typedef struct {
     ptrdiff_t (*mask)(ptrdiff_t n, void *g);
-    void (*clamp)(ptrdiff_t n, void *x, double least, double most);
+    ptrdiff_t (*clamp)(ptrdiff_t n, void *x, double least, double most);
     void (*multiply)(ptrdiff_t n, void *x, double factor);
     void (*add_sign)(ptrdiff_t n, void *g, const void *w, double l1);
     void (*shrink)(ptrdiff_t n, void *w, double soft, double divided);
@@ -125,13 +125,14 @@ static inline unsigned fo_flush_subnormals(void) { return 0; }
 static inline void fo_restore_subnormals(unsigned mode) { (void)mode; }
 #endif
 
-/* blocks.c: an array of any strides, read and written a block at a time. strides == NULL says
-   C-contiguous. Strides are in bytes. */
+/* blocks.c: an array of any strides, which are in bytes, read and written a block at a time. */
 typedef struct {
     int type;
     char *data; /* NULL: there is none */
     int ndim;
     const ptrdiff_t *shape, *strides;
+    int contiguous; /* in C's order, and aligned: the strides are not needed */
+    int reversed;   /* elements are counted with the first axis, not the last, moving fastest */
 } fo_array;
 
 enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
@@ -178,6 +179,7 @@ typedef struct {
     int stochastic;   /* how w is rounded */
     uint32_t number;  /* among the segments: random numbers differ by it */
     ptrdiff_t n, row; /* elements; of them in a row */
+    int reversed;     /* the axes are the user's in reverse: a row is one index of the last */
     fo_array w, g;
     fo_array copy;     /* w again, in low precision */
     void *rest;        /* bf16: what w has lost in rounding */
@@ -209,8 +211,8 @@ ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t c
                   uint32_t key, int partial, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
-   or with FO_OF_W over all parameters, added in an order that depends on nothing but sizes. Needs
-   room for fo_partials(...) doubles. */
+   after masking, or with FO_OF_W over all parameters, added in an order that depends on nothing but
+   sizes. Needs room for fo_partials(...) doubles. */
 ptrdiff_t fo_partials(const fo_segment *segments, ptrdiff_t count);
 /* FO_OF_RULE: the sum of squares of a rule's direction. */
 enum { FO_OF_G, FO_OF_W, FO_OF_RULE };
@@ -232,7 +234,7 @@ void fo_add_rows(int dtype, const void *values, const int64_t *place, int64_t co
                  void *out);
 
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
-void fo_clip_rows(const fo_segment *s, double most, int threads); /* fills row_scale */
-void fo_project_rows(const fo_segment *s, double most, int threads);
+void fo_clip_rows(const fo_segment *s, double most, int threads);    /* fills row_scale */
+void fo_project_rows(const fo_segment *s, double most, int threads); /* and averages w then */
 
 #endif

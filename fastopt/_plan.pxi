@@ -32,6 +32,7 @@ cdef extern from "fastopt.h" nogil:
         int ndim
         const Py_ssize_t *shape
         const Py_ssize_t *strides
+        int contiguous
     ctypedef struct fo_state:
         int type
         char *data
@@ -49,6 +50,7 @@ cdef extern from "fastopt.h" nogil:
         int dtype, frozen, stochastic
         uint32_t number
         Py_ssize_t n, row
+        int reversed
         fo_array w, g, copy
         void *rest
         void *average
@@ -144,9 +146,9 @@ cdef void describe(fo_array *array, Py_buffer *view) noexcept:
     array.data = <char *>view.buf
     array.ndim = view.ndim
     array.shape = view.shape
-    array.strides = NULL
-    if not PyBuffer_IsContiguous(view, b"C") or not aligned(view):
-        array.strides = view.strides  # through blocks, which are aligned
+    array.strides = view.strides
+    # what is not goes through blocks, which are aligned
+    array.contiguous = PyBuffer_IsContiguous(view, b"C") and aligned(view)
 
 
 cdef void release_all(Py_buffer *views, Py_ssize_t count) noexcept:
@@ -275,11 +277,12 @@ cdef class Plan:
     def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls,
                   dict extra=None):
         """`extra`: "copy", "rest", "average", "skipped", "skipped_soft" -> one array or None per
-        parameter; "stochastic", "clip_rows".
+        parameter; "reversed" -> those whose axes are the user's in reverse; "stochastic",
+        "clip_rows".
 
         A state is an array, or (codes, largest magnitudes, whether signed) in 8 bits.
         """
-        cdef Py_ssize_t k, j, rows
+        cdef Py_ssize_t k, j, rows, height
         declared = rules()
         self.rule = list(declared).index(rule)
         self.first = -1
@@ -320,8 +323,10 @@ cdef class Plan:
             segment.number = <uint32_t>k
             segment.n = self.w[k].len // self.w[k].itemsize
             segment.row = segment.n
-            if self.w[k].ndim > 1 and self.w[k].shape[0] > 0:
-                segment.row = segment.n // self.w[k].shape[0]
+            segment.reversed = k in extra.get("reversed", ())
+            if self.w[k].ndim > 1:
+                height = self.w[k].shape[self.w[k].ndim - 1 if segment.reversed else 0]
+                segment.row = segment.n // height if height else 0
             rows += segment.n // segment.row if segment.row else 0
             segment.group = &self.groups[<Py_ssize_t>groups[k]]
             segment.gain = segment.l2_gain = segment.lr_gain = 1
@@ -354,12 +359,6 @@ cdef class Plan:
             self.row_scales = <double *>malloc((rows + 1) * sizeof(double))
             if not self.row_scales:
                 raise MemoryError
-            rows = 0
-            for k in range(self.count):
-                segment = &self.segments[k]
-                if segment.row:
-                    segment.row_scale = self.row_scales + rows
-                    rows += segment.n // segment.row
 
     cdef Py_buffer *hold_other(self, array) except NULL:
         cdef Py_buffer *view = &self.s[self.n_others]
@@ -453,21 +452,22 @@ cdef class Plan:
         """Let every segment be the rows that its gradient has; None: all."""
         cdef fo_segment *segment
         cdef const int64_t[::1] numbers
-        self.rows = rows
         self.elements = 0
         for k in range(self.count):
             segment = &self.segments[k]
-            segment.n = self.w[k].len // self.w[k].itemsize
-            segment.rows = NULL
-            segment.row = segment.n
-            if self.w[k].ndim > (rows[k] is None) and self.w[k].shape[0] > 0:
-                segment.row = segment.n // self.w[k].shape[0]
+            if rows[k] is not None or self.rows[k] is not None:
+                segment.n = self.w[k].len // self.w[k].itemsize
+                segment.rows = NULL
+                segment.row = segment.n
+                if self.w[k].ndim > (rows[k] is None) and self.w[k].shape[0] > 0:
+                    segment.row = segment.n // self.w[k].shape[0]
             if rows[k] is not None:
                 numbers = rows[k]
                 segment.n = segment.row * numbers.shape[0]
                 segment.rows = &numbers[0] if segment.n else NULL
             self.elements += segment.n
             self.ends[k] = self.elements
+        self.rows = rows
         return 0
 
     cpdef hold(self, grads, clash, bint passing):
@@ -494,6 +494,9 @@ cdef class Plan:
                 bits = self.fetch(k, grad, view)
                 got = k + 1
                 self.check_gradient(k, view, grad, bits, clash, count)
+            if self.zeroes and not self.apart():
+                from fastopt.gradients import refuse_shared
+                refuse_shared(self.names, grads)
         except BaseException:
             release_all(self.fresh, got)
             raise
@@ -506,6 +509,25 @@ cdef class Plan:
         if rows is not None:
             self.sparse = True
             self.lay_out(rows)
+
+    cdef bint apart(self):
+        """Whether the new gradients obviously share no memory, with each other or within."""
+        cdef Py_ssize_t k
+        cdef size_t low, high, before = 0
+        spans = []
+        for k in range(self.count):
+            if self.fresh[k].len == 0:
+                continue
+            if not PyBuffer_IsContiguous(&self.fresh[k], b"A"):
+                return False
+            extent(&self.fresh[k], &low, &high)
+            spans.append((low, high))
+        spans.sort()
+        for low, high in spans:
+            if low < before:
+                return False
+            before = high
+        return True
 
     cdef int fetch(self, Py_ssize_t k, grad, Py_buffer *view) except -1:
         """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""
@@ -532,8 +554,9 @@ cdef class Plan:
         cdef size_t low, high
         cdef Py_ssize_t first = 0, last = self.n_hulls, middle
         if rows < 0 and not same_shape(view, &self.w[k]):
-            raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)}, "
-                             f"its parameter {shape_of(&self.w[k])}")
+            order = slice(None, None, -1 if self.segments[k].reversed else 1)
+            raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)[order]}, "
+                             f"its parameter {shape_of(&self.w[k])[order]}")
         cdef int type = type_of(view)
         if (type < 0 or arithmetic_of(type) != self.segments[k].dtype
                 or (type == FO_BF16 and not bits)):
@@ -708,7 +731,7 @@ cdef class Plan:
         self.segments[k].frozen = frozen
 
     def set_gain(self, Py_ssize_t k, double gain, double l2_gain):
-        """Multiply the gradient's scale and the L2 penalty of parameter k from now on."""
+        """Multiply the gradient's scale and the L2 penalty of parameter k in the next step."""
         self.segments[k].gain = gain
         self.segments[k].l2_gain = l2_gain
 
@@ -807,10 +830,17 @@ cdef class Plan:
 
     def clip_rows(self, double most, int threads):
         """Clip the norm of every row of every gradient in the next step."""
+        cdef Py_ssize_t rows = 0
+        cdef fo_segment *segment
         with nogil:
             for k in range(self.count):
-                if self.segments[k].row_scale and not self.segments[k].frozen:
-                    fo_clip_rows(&self.segments[k], most, threads)
+                segment = &self.segments[k]
+                if segment.row == 0:
+                    continue
+                if not segment.frozen:
+                    segment.row_scale = self.row_scales + rows
+                    fo_clip_rows(segment, most, threads)
+                rows += segment.n // segment.row
 
     cpdef StepInfo run(self, int threads, double lr, double grad_norm, double clip_coef):
         """Do the step, count it, and return its record."""
@@ -831,6 +861,8 @@ cdef class Plan:
             if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
                 with nogil:
                     fo_project_rows(&self.segments[k], self.segments[k].group.max_norm, threads)
+            self.segments[k].gain = self.segments[k].l2_gain = 1
+            self.segments[k].row_scale = NULL
         self.after_rows()
         self.t += 1
         return self.info(lr, grad_norm, clip_coef, bad, False)

@@ -84,8 +84,8 @@ class Optimizer:
         Elements of gradients are clipped to [-clip_value, clip_value]; not with clip_norm.
     nonfinite : {"propagate", "mask", "skip", "raise"}
         What to do where a gradient is NaN or infinite: let it through, take it as 0, leave the
-        whole step out, or raise FloatingPointError naming it. The last two read all gradients
-        first. All but the last count: `StepInfo.nonfinite`.
+        whole step out, or raise FloatingPointError naming it. "mask" comes before clipping. The
+        last two read all gradients first. All but the last count: `StepInfo.nonfinite`.
     ema : float or schedule, optional
         Keep an average of the weights in the state "ema", e <- ema * e + (1 - ema) * w after
         each step, from the initial weights on; see `averaged`.
@@ -365,6 +365,9 @@ class Optimizer:
         They need no gradient then. After `unfreeze`, their bias corrections go on where they were.
         """
         self._check_names(names)
+        for name in {*names} - self._frozen:
+            if self._accumulate > 1:  # the steps without it leave its sum alone
+                self._state[name]["accumulated"][...] = 0
         self._frozen |= set(names)
         self._stale, self._quick = True, False
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from fastopt._core import commit
 from fastopt.files import replacing
+from fastopt.parameters import transposed
+from fastopt.precision import LARGEST
 
 if TYPE_CHECKING:
     from fastopt.base import Optimizer
@@ -52,7 +54,7 @@ def state_dict(opt: Optimizer, *, copy: bool) -> dict[str, Any]:
             for group in opt.param_groups
         ],
         "state": {
-            name: {key: array.copy() if copy else array for key, array in arrays.items()}
+            name: {key: array.copy("K") if copy else array for key, array in arrays.items()}
             for name, arrays in opt.state.items()
         },
     }
@@ -172,6 +174,11 @@ def _array_differences(name: str, theirs: Mapping[str, Any], ours: Mapping[str, 
                 found.append(
                     f"state {key!r} of {name!r} is {array.dtype}{list(array.shape)}, "
                     f"here {ours[key].dtype}{list(ours[key].shape)}"
+                )
+            elif key + LARGEST in ours and transposed(array) != transposed(ours[key]):
+                found.append(
+                    f"state {key!r} of {name!r} has its axes in another order in memory, in which "
+                    "the largest magnitudes of 8 bits are counted"
                 )
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastopt.groups import Group
 from fastopt.hyperparameters import nearest
+from fastopt.parameters import overlaps_itself, sharing_pair
 
 
 def ordered(
@@ -59,8 +60,27 @@ def as_array(name: str, grad: Any) -> np.ndarray:
         return grad
     try:
         return np.asarray(memoryview(grad))
-    except TypeError as error:
-        raise TypeError(f"gradient of {name!r}: {error}") from None
+    except TypeError:
+        raise TypeError(
+            f"gradient of {name!r} must be an array, got {type(grad).__name__}: use numpy.asarray"
+        ) from None
+
+
+def refuse_shared(names: Sequence[str], grads: Sequence[Any]) -> None:
+    """Raise if gradients share memory: zero_grad would zero some elements before they are read."""
+    named = {k: as_array(k, g) for k, g in zip(names, grads, strict=True) if g is not None}
+    for name, array in named.items():
+        if overlaps_itself(array):
+            raise ValueError(
+                f"gradient of {name!r} has elements that share memory (strides {array.strides}), "
+                "and zero_grad writes to it: pass a copy"
+            )
+    pair = sharing_pair(named)
+    if pair:
+        raise ValueError(
+            f"gradients of {pair[0]!r} and {pair[1]!r} share memory, and zero_grad writes to it: "
+            "pass a copy"
+        )
 
 
 def refuse_names(grads: Mapping[str, Any], names: Sequence[str]) -> None:

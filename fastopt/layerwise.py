@@ -36,7 +36,7 @@ class LARS(Optimizer):
     exclude_vectors : bool
         Take scalars and vectors (biases, norms) with the plain rate and without decay.
     maximize, threads, clip_norm
-        See `Optimizer`; clip_per must be "all".
+        See `Optimizer`; clip_per must be "all", clip_value None, and l1 0 unless proximal.
 
     Notes
     -----
@@ -94,6 +94,11 @@ class LARS(Optimizer):
         """Return momentum's numbers, lr being inside the buffer."""
         if h["nesterov"] == "lookahead":
             raise ValueError("LARS: nesterov must be True or False, got 'lookahead'")
+        if self._clip_value is not None or (h["l1"] != 0 and not h["proximal"]):
+            raise ValueError(
+                "LARS: clip_value must be None, and l1 0 unless proximal: the rates of arrays "
+                "follow the norms of gradients without them"
+            )
         return momentum_scalars({**h, "momentum_form": "classic"})
 
     def trust(self, plan: Plan, threads: int, scale: float) -> None:

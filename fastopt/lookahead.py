@@ -93,6 +93,23 @@ class LookAhead(Base):
             plan.hold(buffers, None, True)
             plan.run(resolve(self._threads), 0.0, 0.0, 1.0)
 
+    def freeze(self, *names: str) -> None:
+        """Leave these parameters alone, see `Optimizer.freeze`; not while they look ahead."""
+        self._refuse_ahead("freeze")
+        super().freeze(*names)
+
+    def unfreeze(self, *names: str) -> None:
+        """Let these parameters take part again; not while the others look ahead."""
+        self._refuse_ahead("unfreeze")
+        super().unfreeze(*names)
+
+    def _refuse_ahead(self, what: str) -> None:
+        if self.extra.get("ahead"):
+            raise ValueError(
+                f"{type(self).__name__}.{what}: the parameters are where the momentum leads: take "
+                "the step first"
+            )
+
     def step(self, grads: Any = None) -> StepInfo:
         """Update all parameters in place, see `Optimizer.step`.
 

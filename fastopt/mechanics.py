@@ -43,22 +43,35 @@ def step(opt: Optimizer, grads: Any) -> StepInfo:
         if opt._sums is not None:
             if grads is None:
                 raise ValueError(f"{type(opt).__name__}.step: grads is missing")
-            if _add_up(opt, grads):
-                return plan.info(nan, nan, 1.0, 0, True)
+            if opt._gathered + 1 < opt._accumulate:
+                return plan.info(nan, nan, 1.0, _add_up(opt, grads), True)
         else:
             opt._refuse_twice(grads)
             if grads is not None:
                 plan.hold(opt._ordered(grads), opt._clash, True)
         lr = plan.set_groups(opt)
-        info = _finish(opt, plan, lr, resolve(opt._threads))
+        info = _finish(opt, plan, lr, resolve(opt._threads), grads)
     for hook in tuple(opt._hooks[1]):
         hook(opt, info)
     return info
 
 
-def _finish(opt: Optimizer, plan: Plan, lr: float, threads: int) -> StepInfo:
+def _finish(opt: Optimizer, plan: Plan, lr: float, threads: int, grads: Any) -> StepInfo:
     """Clip, check and run a step whose numbers are set."""
-    if opt._accumulate > 1:
+    average = 0.0
+    if opt._ema is not None:
+        ema = opt._ema(plan.t) if callable(opt._ema) else opt._ema
+        average = 1 - check(type(opt).__name__, "ema", ema)
+    plan.set_common(  # before the norms, which are of what is left after masking
+        inf if opt._clip_value is None else opt._clip_value,
+        opt._nonfinite == "mask",
+        opt._zero_grad or opt._accumulate > 1,
+        average,
+        False,
+    )
+    masked = 0
+    if opt._accumulate > 1:  # now that no number can be refused any more
+        masked = _add_up(opt, grads)
         plan.scale(1 / opt._accumulate)
     norm, coef = nan, 1.0
     if opt._clip_norm is not None and opt._clip_per == "all":
@@ -70,7 +83,7 @@ def _finish(opt: Optimizer, plan: Plan, lr: float, threads: int) -> StepInfo:
         try:
             bad = _count_nonfinite(opt, plan)
         finally:  # what is accumulated would stay so for ever
-            if opt._zero_grad or opt._accumulate > 1:
+            if opt._accumulate > 1 or (opt._zero_grad and opt._nonfinite == "skip"):
                 plan.zero_gradients()
             opt._gathered = 0
         return plan.info(lr, norm, coef, bad, True)
@@ -80,33 +93,23 @@ def _finish(opt: Optimizer, plan: Plan, lr: float, threads: int) -> StepInfo:
         coef = _clip_each(opt, plan, threads)
     if opt.layerwise:
         opt.trust(plan, threads, coef)
-    average = 0.0
-    if opt._ema is not None:
-        ema = opt._ema(plan.t) if callable(opt._ema) else opt._ema
-        average = 1 - check(type(opt).__name__, "ema", ema)
-    plan.set_common(
-        inf if opt._clip_value is None else opt._clip_value,
-        opt._nonfinite == "mask",
-        opt._zero_grad or opt._accumulate > 1,
-        average,
-        False,
-    )
     info = plan.run(threads, lr, norm, coef)
-    if opt._frozen:
-        for name in opt._frozen:
-            opt._missed[name] = opt._missed.get(name, 0) + 1
+    if masked and opt._nonfinite == "mask":  # before they reached the sums
+        info = plan.info(lr, norm, coef, masked + info.nonfinite, False)
+    for name in opt._frozen:
+        opt._missed[name] = opt._missed.get(name, 0) + 1
     opt._gathered = 0
     return info
 
 
-def _add_up(opt: Optimizer, grads: Any) -> bool:
-    """Add gradients to the sums; return whether more are to come before a step."""
+def _add_up(opt: Optimizer, grads: Any) -> int:
+    """Add gradients to the sums; return how many of their elements are not finite."""
     with opt._sums as sums:
         sums.hold(opt._ordered(grads), opt._clash, True)
-        sums.set_common(inf, False, opt._zero_grad, 0.0, False)
-        sums.run(resolve(opt._threads), nan, nan, 1.0)
+        sums.set_common(inf, opt._nonfinite == "mask", opt._zero_grad, 0.0, False)
+        info = sums.run(resolve(opt._threads), nan, nan, 1.0)
     opt._gathered += 1
-    return opt._gathered < opt._accumulate
+    return info.nonfinite
 
 
 def _clip_each(opt: Optimizer, plan: Plan, threads: int) -> float:

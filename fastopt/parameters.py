@@ -52,6 +52,11 @@ def checked(name: str, array: Any) -> np.ndarray:
         raise TypeError(
             f"{who} must be a numpy array, which is updated in place, got {type(array).__name__}"
         )
+    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
+        raise TypeError(
+            f"{who} is a {type(array).__name__}, whose own rules a step would not respect: pass "
+            "numpy.asarray(...) of it, which shares its memory"
+        )
     name = array.dtype.name
     if name not in ("float32", "float64", "float16", "bfloat16") or not array.dtype.isnative:
         raise TypeError(
@@ -107,16 +112,24 @@ def share_memory(a: np.ndarray, b: np.ndarray) -> bool:
 
 def refuse_shared(named: Named) -> None:
     """Raise if two parameters share memory, or one is given twice."""
+    pair = sharing_pair(named)
+    if pair:
+        raise ValueError(
+            f"parameters {pair[0]!r} and {pair[1]!r} share memory: pass each array once"
+        )
+
+
+def sharing_pair(named: Named) -> tuple[str, str] | None:
+    """Return the names of two arrays that share memory, or None."""
     spans = sorted(((*extent(a), name) for name, a in named.items() if a.size), key=lambda s: s[:2])
     open_spans: list[tuple[int, str]] = []
     for low, high, name in spans:
         open_spans = [(end, other) for end, other in open_spans if end > low]
         for _, other in open_spans:
             if share_memory(named[name], named[other]):
-                raise ValueError(
-                    f"parameters {other!r} and {name!r} share memory: pass each array once"
-                )
+                return other, name
         open_spans.append((high, name))
+    return None
 
 
 def hulls(arrays: list[np.ndarray]) -> list[tuple[int, int]]:

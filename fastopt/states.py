@@ -91,6 +91,7 @@ def prepare(opt: Optimizer, t: int) -> None:
             "skipped_soft": [state.get(lazy.SKIPPED_SOFT) for state in states],
             "stochastic": opt._rounding == "stochastic",
             "clip_rows": opt._clip_per == "row",
+            "reversed": flip,
         },
     )
     opt._plan.t = t
@@ -104,10 +105,18 @@ def prepare(opt: Optimizer, t: int) -> None:
     if opt._accumulate > 1:
         sums = [view(k, state["accumulated"]) for k, state in enumerate(states)]
         opt._sums = Plan(
-            "sgd", opt._order, sums, [[] for _ in sums], [0] * len(sums), hulls(opt._own)
+            "sgd",
+            opt._order,
+            sums,
+            [[] for _ in sums],
+            [0] * len(sums),
+            hulls(opt._own),
+            {"reversed": flip},
         )
         opt._sums.set_group(0, 1.0, 0.0, 0.0, {"lr": -1.0})
         opt._sums.zeroes = opt._zero_grad
+        for k, name in enumerate(opt._order):
+            opt._sums.freeze(k, name in opt._frozen)
         opt._plan.hold(sums, lambda k, grad: None, False)
 
 

@@ -45,6 +45,8 @@ base = np.zeros((4, 4))
         ({"W": None}, "'W' must be a numpy array"),
         ({1: np.zeros(3)}, "names must be strings, got 1"),
         ({"W": np.ma.zeros(3)}, "'W' is a masked array"),
+        ({"W": np.zeros((2, 2)).view(np.matrix)}, "'W' is a matrix, whose own rules"),
+        ({"W": np.zeros(3).view(np.recarray)}, "'W' is a recarray, whose own rules"),
         ({"W": np.broadcast_to(np.zeros(1), 3)}, "'W' is read-only|share memory"),
         (
             {"W": np.lib.stride_tricks.as_strided(np.zeros(4), (3, 2), (8, 8))},
@@ -298,12 +300,18 @@ def test_ctrl_c_comes_before_or_after_a_step():
 
 
 @pytest.mark.parametrize(("dtype", "large"), [("float32", 1e38), ("float64", 1e306)])
-def test_clipping_a_huge_gradient_is_exact(dtype, large):
+@pytest.mark.parametrize("per", ["all", "tensor", "row"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_clipping_a_huge_gradient_is_exact(dtype, large, order, per):
     """The factor itself is too small for the dtype."""
+    if per != "all" and dtype == "float64":
+        large = 1e304  # a factor below 1e-308 is 0 here, as subnormal numbers are in a step
     for norm in (1.0, 1e-3):
-        w = np.zeros(4, dtype)
-        SGD(w, lr=1.0, clip_norm=norm).step(np.full(4, large, dtype))
-        np.testing.assert_allclose(w, -norm / 2, rtol=1e-6)
+        w = np.zeros((2, 4), dtype, order)
+        g = np.full((2, 4), large, dtype, order)
+        g[1] = 0
+        SGD(w, lr=1.0, clip_norm=norm, clip_per=per).step(g)
+        np.testing.assert_allclose(w[0], -norm / 2, rtol=1e-6)
 
 
 def test_scalars_must_fit_the_parameters_dtype():
@@ -369,6 +377,16 @@ def test_tiny_betas():
     assert w == -1
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_errors_speak_of_the_shapes_as_they_were_passed(order, accumulate):
+    w = np.zeros((2, 3), order=order)
+    opt = SGD(w, lr=1.0, accumulate=accumulate)
+    match = r"gradient of '0' has shape \(3, 2\), its parameter \(2, 3\)"
+    refused(match, lambda: opt.step(np.ones((3, 2))))
+    refused("gradient of '0' must be an array, got list: use", lambda: opt.step([[[1.0]]]))
+
+
 def test_gradients_without_a_buffer_are_refused_for_any_layout():
     class Copies:
         def __array__(self, dtype=None, copy=None):
@@ -393,6 +411,31 @@ def test_several_values_are_set_together_or_not_at_all():
     opt = Adam(np.zeros(1))
     refused("eps must be", lambda: opt.param_groups[0].update(lr=0.5, eps=-1.0))
     assert opt.param_groups[0]["lr"] == 1e-3
+
+
+def test_gradients_may_share_memory_unless_they_are_zeroed():
+    """What is zeroed for one parameter would be read as 0 for the next."""
+    g = np.ones(6000)
+    same = np.lib.stride_tricks.as_strided(np.ones(1), (6000,), (0,))
+    for grads, match in [
+        ({"a": g, "b": g}, "gradients of 'a' and 'b' share memory, and zero_grad writes"),
+        ({"a": np.ones(6000), "b": same}, "gradient of 'b' has elements that share memory"),
+        ({"a": g[::-1], "b": g}, "'[ab]' and '[ab]' share memory"),
+    ]:
+        params = {"a": np.zeros(6000), "b": np.zeros(6000)}
+        SGD(params, lr=1.0).step(grads)
+        assert all((w == -1).all() for w in params.values())
+        opt = SGD(params, lr=1.0, zero_grad=True, momentum=0.9)
+        for call in opt.step, opt.bind:
+            unchanged(opt, list(params.values()), lambda call=call, g=grads: call(g), match)
+        assert all(g.all() for g in grads.values())
+        opt.freeze("a")
+        opt.step({"b": np.ones(6000)})
+        assert (params["b"] == -2).all()
+    both = np.ones((6000, 2))
+    params = {"a": np.zeros(6000), "b": np.zeros(6000)}
+    SGD(params, lr=1.0, zero_grad=True).step({"a": both[:, 0], "b": both[:, 1]})
+    assert all((w == -1).all() for w in params.values()) and not both.any()
 
 
 def test_zero_grad_zeroes_all_or_nothing():

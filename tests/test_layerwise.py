@@ -91,6 +91,8 @@ def test_clipping_is_seen_by_the_rates():
         ({"lr": 1, "trust_coefficient": 0}, "trust_coefficient must be a finite number > 0"),
         ({"lr": 1, "clip_per": "row", "clip_norm": 1}, "clip_per must be 'all'"),
         ({"lr": 1, "nesterov": "lookahead"}, "nesterov must be True or False"),
+        ({"lr": 1, "clip_value": 1.0}, "clip_value must be None"),
+        ({"lr": 1, "l1": 0.1}, "and l1 0 unless proximal"),
     ],
 )
 def test_lars_refuses_what_it_cannot_do(options, match):

@@ -106,6 +106,26 @@ def test_frozen_parameters_do_not_look_ahead():
     np.testing.assert_array_equal(b, before)
 
 
+def test_nothing_is_frozen_between_the_look_ahead_and_the_step():
+    """A parameter frozen there would stay ahead, one unfrozen there would not have moved."""
+    a, b = np.ones(2), np.ones(2)
+    opt = fastopt.SGD({"a": a, "b": b}, lr=0.1, momentum=0.9, nesterov="lookahead")
+    grads = {"a": np.ones(2), "b": np.ones(2)}
+    with opt.lookahead():
+        for change in opt.freeze, opt.unfreeze:
+            with pytest.raises(ValueError, match=f"SGD.{change.__name__}: .* take the step first"):
+                change("b")
+    opt.step(grads)
+    opt.freeze("b")
+    with opt.lookahead():
+        pass
+    opt.step(grads)
+    opt.unfreeze("b")
+    with opt.lookahead():
+        np.testing.assert_allclose(b, 0.9 - 0.9 * 0.1, rtol=1e-15)
+    opt.step(grads)
+
+
 @pytest.mark.parametrize("t0", [0, 1, 7])
 def test_averaged_sgd_keeps_the_mean_of_the_points_after_t0(t0):
     w = np.array([1.0, -2.0, 0.5])

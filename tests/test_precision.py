@@ -258,6 +258,34 @@ def test_low_precision_resumes_bit_for_bit(tmp_path, rounding, state):
         fastopt.Adam({"w": np.zeros(3000)}, lr=0.1).load(tmp_path / "s")
 
 
+@pytest.mark.parametrize("through", ["dict", "file"])
+def test_8_bit_states_go_to_arrays_of_the_same_order(tmp_path, through):
+    """One magnitude is for 256 elements that follow each other in memory."""
+    rng = np.random.default_rng(0)
+    start, g = rng.standard_normal((2, 40, 50)).astype("f4")
+    g *= 10.0 ** rng.integers(-3, 3, (40, 1))
+
+    def made(order):
+        return fastopt.Adam({"w": start.copy(order)}, state_dtype="8bit")
+
+    for order, other in "CF", "FC":
+        opt, twin, wrong = made(order), made(order), made(other)
+        opt.step({"w": g})
+        opt.save(tmp_path / "s")
+        stored = opt.state_dict()
+        load = (
+            (lambda one: one.load(tmp_path / "s"))
+            if through == "file"
+            else (lambda one, stored=stored: one.load_state_dict(stored))
+        )
+        load(twin)
+        average = twin.state_value("w", "exp_avg")
+        np.testing.assert_array_equal(average, opt.state_value("w", "exp_avg"))
+        with pytest.raises(ValueError, match="'exp_avg' of 'w' has its axes in another order"):
+            load(wrong)
+        assert not wrong.state_value("w", "exp_avg").any()
+
+
 def test_wrong_types_are_refused():
     w = np.zeros(4, "f4")
     opt = fastopt.SGD({"w": w}, lr=1.0)

@@ -29,6 +29,7 @@ OPTIONS = {
     "box": {"lower": -0.5, "upper": 0.25},
     "max_norm": {"max_norm": 2.0},
     "ema": {"ema": 0.9},
+    "ema of bounded rows": {"ema": 0.9, "max_norm": 2.0},
     "mask": {"nonfinite": "mask"},
     "zero_grad": {"zero_grad": True},
     "all": {
@@ -73,13 +74,14 @@ def expected(w, grads, lr, o):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(37, 300), (3, 5000), (11, 2, 3)])
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "all"])
-def test_each_stage_equals_its_formula(name, shape, dtype):
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_stage_equals_its_formula(name, order, shape, dtype):
     options = OPTIONS[name]
     w, grads = problem(shape, dtype)
-    if name == "mask":
+    if options.get("nonfinite") == "mask":
         grads[1][1, 1], grads[2][0, 1], grads[2][1, 0] = math.nan, math.inf, -math.inf
-    ours, given = w.copy(), [g.copy() for g in grads]
+    ours, given = w.copy(order), [g.copy(order) for g in grads]
     opt = fastopt.SGD(ours, lr=0.1, **options)
     for g in given:
         opt.step(g)
@@ -141,6 +143,22 @@ def test_clip_by_value_bounds_the_gradient_before_l2_and_whatever_its_sign():
     np.testing.assert_allclose(w, [10 + 1 - 1, -10 - 0.5 + 1], rtol=1e-15)
 
 
+@pytest.mark.parametrize("per", ["all", "tensor", "row"])
+def test_without_clip_norm_nothing_is_clipped_also_after_it_was(per):
+    g = np.full((3, 4), 2.0)
+    w = np.zeros((3, 4))
+    opt = fastopt.SGD(w, lr=1.0, clip_per=per)
+    opt.step(g)
+    np.testing.assert_array_equal(w, -g)
+    opt.clip_norm = 1.0
+    opt.step(g)
+    at = w.copy()
+    assert (at > -3).all()
+    opt.clip_norm = None
+    opt.step(g)
+    np.testing.assert_array_equal(w, at - g)
+
+
 def test_clip_value_and_clip_norm_exclude_each_other():
     with pytest.raises(ValueError, match="clip_norm and clip_value: pass one"):
         fastopt.SGD(np.ones(2), lr=1.0, clip_norm=1.0, clip_value=1.0)
@@ -176,6 +194,34 @@ def test_nonfinite_gradients_are_counted_masked_skipped_or_raised(many):
         with pytest.raises(FloatingPointError, match=r"gradient of 'w' is nan at index \(1,\)"):
             opt.step({"w": grad})
         assert opt.t == 0 and not opt.state["w"]["exp_avg"].any()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("per", ["all", "tensor", "row"])
+def test_what_is_masked_is_not_in_the_norms(per, order, bad):
+    w, grads = problem((40, 90))
+    ours = w.copy(order)
+    opt = fastopt.SGD(ours, lr=0.1, clip_norm=1.5, clip_per=per, nonfinite="mask")
+    for g in grads:
+        g[3, 5] = g[7, 2] = bad
+        info = opt.step(g.copy(order))
+        g[3, 5] = g[7, 2] = 0
+        assert info.nonfinite == 2
+        assert per != "all" or info.grad_norm == pytest.approx(math.sqrt((g * g).sum()))
+    ref, _ = expected(w, grads, 0.1, {"clip_norm": 1.5, "clip_per": per})
+    np.testing.assert_allclose(ours, ref, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("nonfinite", ["propagate", "mask"])
+def test_what_clip_value_makes_finite_is_counted_too(nonfinite):
+    w = np.zeros(5000)
+    g = np.full(5000, -3.0)
+    g[[1, 7, 4999]] = math.inf, -math.inf, math.nan
+    opt = fastopt.SGD(w, lr=1.0, clip_value=2.0, nonfinite=nonfinite)
+    assert opt.step(g).nonfinite == 3
+    g = g if nonfinite == "propagate" else np.where(np.isfinite(g), g, 0)
+    np.testing.assert_array_equal(w, -np.clip(g, -2, 2))
 
 
 def test_raise_names_the_index_of_a_transposed_gradient():
@@ -217,6 +263,20 @@ def test_accumulated_gradients_equal_their_mean(cls, dtype):
     np.testing.assert_allclose(w, other, rtol=1e-5 if dtype == "f4" else 1e-13, atol=1e-6)
 
 
+def test_a_masked_element_leaves_the_other_accumulated_gradients_of_it():
+    w = np.zeros(3)
+    opt = fastopt.SGD(w, lr=1.0, accumulate=3, nonfinite="mask")
+    bad = [
+        opt.step(np.array(g, "f8")).nonfinite
+        for g in ([math.nan, 1, -math.inf], [3, 2, 3], [6, math.inf, 3])
+    ]
+    np.testing.assert_array_equal(w, [-3, -1, -2])
+    assert bad == [2, 0, 1]
+    opt = fastopt.SGD(w, lr=1.0, accumulate=2)
+    bad = [opt.step(np.array([math.nan, x, 1])).nonfinite for x in (1, math.inf)]
+    assert bad == [1, 2] and np.isnan(w[0])
+
+
 def test_accumulation_resumes_in_the_middle():
     w, grads = problem((5, 4))
     other = w.copy()
@@ -248,6 +308,22 @@ def test_frozen_parameters_need_no_gradient_and_keep_their_own_time():
     assert b.tobytes() == c.tobytes()
     with pytest.raises(ValueError, match="no parameter is named 'bb'; did you mean 'b'"):
         opt.freeze("bb")
+
+
+def test_frozen_parameters_accumulate_nothing():
+    a, b = np.zeros(2), np.zeros(2)
+    opt = fastopt.SGD({"a": a, "b": b}, lr=1.0, accumulate=2)
+    both = {"a": np.ones(2), "b": np.ones(2)}
+    opt.step(both)
+    opt.freeze("b")
+    opt.step({"a": np.ones(2)})
+    opt.step(both)
+    opt.step([np.ones(2), None])
+    assert (a == -2).all() and not b.any() and not opt.state["b"]["accumulated"].any()
+    opt.unfreeze("b")
+    opt.step(both)
+    opt.step(both)
+    assert opt.t == 3 and (a == -3).all() and (b == -1).all()
 
 
 def test_frozen_time_survives_saving(tmp_path):
@@ -373,6 +449,41 @@ def test_what_is_not_finite_is_dropped_from_what_is_accumulated(nonfinite):
     for _ in range(2):
         info = opt.step(np.full(3, 0.5))
     assert (w == 0.5).all() and opt.t == 1 and not info.skipped
+
+
+@pytest.mark.parametrize("wrong", ["lr", "ema", "gradient"])
+def test_an_error_in_the_last_of_accumulated_gradients_adds_nothing(wrong):
+    bad, w, grads = [], *problem((5, 4))
+    other = w.copy()
+    opt = fastopt.Adam(
+        w,
+        lr=lambda t: -1.0 if "lr" in bad else 0.1,
+        ema=lambda t: 2.0 if "ema" in bad else 0.5,
+        accumulate=2,
+    )
+    twin = fastopt.Adam(other, lr=0.1, ema=0.5, accumulate=2)
+    for k, g in enumerate(grads):
+        if k % 2:
+            before = [s.copy() for s in opt.state["0"].values()]
+            bad.append(wrong)
+            with pytest.raises(ValueError, match=f"{wrong} "):
+                opt.step(g[:1] if wrong == "gradient" else g)
+            bad.clear()
+            for now, then in zip(opt.state["0"].values(), before, strict=True):
+                assert now.tobytes() == then.tobytes()
+        opt.step(g)
+        twin.step(g)
+    assert opt.t == twin.t == 2 and w.tobytes() == other.tobytes()
+
+
+def test_a_gradient_that_is_refused_is_not_zeroed():
+    w, g = np.ones(3), np.array([1.0, math.nan, 1.0])
+    opt = fastopt.SGD(w, lr=1.0, zero_grad=True, nonfinite="raise")
+    opt.bind(g)
+    with pytest.raises(FloatingPointError, match="nan at index"):
+        opt.step()
+    np.testing.assert_array_equal(g, [1.0, math.nan, 1.0])
+    assert (w == 1).all()
 
 
 def test_skipped_gradients_are_zeroed_too():
