@@ -95,6 +95,20 @@ def test_others_read_the_states_under_their_names(tmp_path):
             np.testing.assert_array_equal(found[f"{name}.{key}"], opt.state[name][key], strict=True)
 
 
+def test_a_file_that_others_have_written_anew(tmp_path):
+    """In an order of their own, with the same content."""
+    params, opt = make(dtype="float64")
+    advance(params, opt, range(2))
+    path = tmp_path / "opt.safetensors"
+    opt.save(path)
+    before = list(header(path))
+    save_file(load_file(path), path, header(path)["__metadata__"])
+    assert list(header(path)) != before
+    _, other = make(dtype="float64")
+    other.load(path)
+    assert same(opt.state_dict(), other.state_dict())
+
+
 def test_states_have_their_own_dtypes_in_the_file(tmp_path):
     path = tmp_path / "opt.safetensors"
     make(options={"state_dtype": "bfloat16"})[1].save(path)
