@@ -16,6 +16,7 @@ from fastopt.runner import HogwildResult, hogwild
 from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.search import RandomSearchResult, random_search
 from fastopt.threads import get_num_threads, set_num_threads
+from fastopt.torch_state import load_torch_state, to_torch_state
 from fastopt.wrappers import SAM, Lookahead
 
 __version__ = "0.1.0"
@@ -57,12 +58,14 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "isa_available",
     "iter_svmlight",
     "load_svmlight",
+    "load_torch_state",
     "presets",
     "random_search",
     "schedules",
     "set_isa",
     "set_num_threads",
     "show_config",
+    "to_torch_state",
 ]
 
 

@@ -523,7 +523,10 @@ class Optimizer:
         checkpoint.load_state_dict(self, state)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write `state_dict()` to `path` (npz), through a temporary file: all or nothing."""
+        """Write `state_dict()` to `path`, through a temporary file: all or nothing.
+
+        The file is safetensors if `path` ends in .safetensors, otherwise npz.
+        """
         checkpoint.save(self, path)
 
     def load(self, path: str | PathLike[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy as copies
-import json
 import os
 from collections.abc import Mapping
 from os import PathLike
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastopt import statefiles
 from fastopt._core import commit
-from fastopt.files import replacing
 from fastopt.parameters import transposed
 from fastopt.precision import LARGEST
 
@@ -228,30 +227,31 @@ def load_state_dict(opt: Optimizer, state: Mapping[str, Any], where: str = "stat
 def save(opt: Optimizer, path: str | PathLike[str]) -> None:
     """Write the state of `opt` to `path`: the old file stays until the new one is complete."""
     state = state_dict(opt, copy=False)
-    arrays, layout = {}, {}
+    arrays: dict[str, np.ndarray] = {}
+    layout: dict[str, dict[str, str]] = {}
     for name, states in state.pop("state").items():
         layout[name] = {}
         for key, array in states.items():
-            layout[name][key] = f"state{len(arrays)}"
-            arrays[f"state{len(arrays)}"] = array
-    header = json.dumps({**state, "state": layout})
-    with replacing(path) as file:
-        np.savez(file, header=np.array(header), **arrays)
+            label = f"{name}.{key}"  # a zip file takes fewer names
+            if not statefiles.is_safetensors(path) or label in arrays or not label.isprintable():
+                label = f"state{len(arrays)}"
+            layout[name][key] = label
+            arrays[label] = array
+    statefiles.write(path, {**state, "state": layout}, arrays)
+
+
+def _assembled(state: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return a state dictionary from a file's header and arrays."""
+    if state["format"] != FORMAT:
+        raise ValueError(f"its format is {state['format']!r}, this version reads {FORMAT!r}")
+    state["state"] = {
+        name: {key: arrays[label] for key, label in states.items()}
+        for name, states in state["state"].items()
+    }
+    return state
 
 
 def load(opt: Optimizer, path: str | PathLike[str]) -> None:
     """Read a file that `save` wrote and take it over."""
-    where = f"{os.fspath(path)!r}"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            state = json.loads(str(file["header"]))
-            state["state"] = {
-                name: {key: file[entry] for key, entry in states.items()}
-                for name, states in state["state"].items()
-            }
-    except OSError:
-        raise
-    except Exception as error:  # foreign bytes fail in many ways: zip, npy header, JSON, sizes
-        reason = "" if "pickle" in str(error) else f": {error}"
-        raise ValueError(f"{where} is not a complete optimizer file of fastopt{reason}") from None
-    load_state_dict(opt, state, where)
+    state = statefiles.read(path, "optimizer file of fastopt", _assembled)
+    load_state_dict(opt, state, f"{os.fspath(path)!r}")

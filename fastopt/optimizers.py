@@ -139,7 +139,8 @@ class SGD(LookAhead, Optimizer):
             return {"lr": h["lr"]}
         if h["nesterov"] and (mu == 0 or h["dampening"] != 0):
             self.refuse_nesterov(h)
-        return momentum_scalars(h, 1.0 if t == 1 else 1.0 - h["dampening"])
+        plain = t == 1 or mu == 0  # dampening is for a buffer
+        return momentum_scalars(h, 1.0 if plain else 1.0 - h["dampening"])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import checkpoint, gradients, precision
+from fastopt import checkpoint, gradients, precision, statefiles
 from fastopt.base import Optimizer, StepInfo
 from fastopt.checks import count, number
-from fastopt.files import replacing
 from fastopt.groups import Group
 from fastopt.parameters import transposed
 
@@ -85,25 +83,15 @@ class Wrapper:
         self._load(state, "state")
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write `state_dict()` to `path` (npz), through a temporary file: all or nothing."""
+        """Write `state_dict()` to `path`, as `Optimizer.save` does."""
         arrays: dict[str, np.ndarray] = {}
-        header = json.dumps(_without_arrays(self.state_dict(), arrays))
-        with replacing(path) as file:
-            np.savez(file, header=np.array(header), **arrays)
+        header = _without_arrays(self.state_dict(), arrays)
+        statefiles.write(path, header, arrays)
 
     def load(self, path: str | PathLike[str]) -> None:
         """Read what `save` wrote and take it over, as `load_state_dict` does."""
-        where = f"{os.fspath(path)!r}"
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                state = _with_arrays(json.loads(str(file["header"])), file)
-        except OSError:
-            raise
-        except Exception as error:  # foreign bytes fail in many ways: zip, npy header, JSON, sizes
-            reason = "" if "pickle" in str(error) else f": {error}"
-            owner = type(self).__name__
-            raise ValueError(f"{where} is not a complete file of {owner}{reason}") from None
-        self._load(state, where)
+        state = statefiles.read(path, f"file of {type(self).__name__}", _with_arrays)
+        self._load(state, f"{os.fspath(path)!r}")
 
     def _load(self, state: Mapping[str, Any], where: str) -> None:
         owner = type(self).__name__

@@ -74,3 +74,23 @@ def test_equals_torch_in_float64_within_1e_12(name, options):
         np.testing.assert_allclose(ours[name_], p.detach().numpy(), rtol=1e-12, atol=1e-12)
         for key, array in opt.state[name_].items():
             np.testing.assert_allclose(array, peer.state[p][key].numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_a_group_without_momentum_beside_one_with_it():
+    """Dampening is for a buffer, also where a group shares the rule of another that has one."""
+    torch = pytest.importorskip("torch")
+    ours = {"a": np.ones(3), "b": np.ones(3)}
+    theirs = [torch.nn.Parameter(torch.tensor(a.copy())) for a in ours.values()]
+    options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}
+    opt = fastopt.SGD(
+        [{"params": {"a": ours["a"]}, "momentum": 0.0}, {"params": {"b": ours["b"]}}], **options
+    )
+    groups = [{"params": theirs[:1], "momentum": 0.0}, {"params": theirs[1:]}]
+    peer = torch.optim.SGD(groups, **options)
+    for k in range(5):
+        opt.step({name: np.full(3, k + 1.0) for name in ours})
+        for p in theirs:
+            p.grad = torch.full_like(p, k + 1.0)
+        peer.step()
+    for array, p in zip(ours.values(), theirs, strict=True):
+        np.testing.assert_allclose(array, p.detach().numpy(), rtol=1e-12)

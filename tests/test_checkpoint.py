@@ -232,15 +232,18 @@ def test_names_may_be_any_text(tmp_path):
     assert (other.state["ü"]["exp_avg"] == opt.state["ü"]["exp_avg"]).all()
 
 
-def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path):
+@pytest.mark.parametrize("file", ["s", "s.safetensors"])
+def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path, file):
     """Killed at random moments, over and over: the file is always one that was saved whole."""
+    if file.endswith("safetensors"):
+        pytest.importorskip("safetensors")
     code = f"""
 import numpy as np, fastopt
 w = np.zeros(50_000)
 opt = fastopt.Adam({{"w": w}})
 while True:
     opt.step({{"w": np.full(50_000, float(opt.t))}})
-    opt.save({str(tmp_path / "s")!r})
+    opt.save({str(tmp_path / file)!r})
     print(opt.t, flush=True)
 """
     rng = np.random.default_rng(0)
@@ -255,7 +258,7 @@ while True:
             rest, _ = process.communicate()
         last = max([1, *map(int, rest.split()[-1:])])
         opt = fastopt.Adam({"w": np.zeros(50_000)})
-        opt.load(tmp_path / "s")
+        opt.load(tmp_path / file)
         assert opt.t >= last
         m = 0.0
         for t in range(opt.t):
