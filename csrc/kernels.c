@@ -31,6 +31,7 @@
     {{train_##loss##_i32_f32, train_##loss##_i64_f32},                                             \
      {train_##loss##_i32_f64, train_##loss##_i64_f64}},
 #define VALUE_ENTRY(loss) loss##_value_f64,
+#define NAME_ENTRY(loss) #loss,
 
 static int within_i32(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
     const uint32_t *at = (const uint32_t *)indices; /* a negative index is a huge one */
@@ -48,6 +49,7 @@ static int within_i64(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
 
 static const fo_sparse_kernels sparse = {
     .train = {LOSSES(TRAIN_ENTRY)},
+    .loss_names = {LOSSES(NAME_ENTRY)},
     .value = {LOSSES(VALUE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
     .curvature = {{curvature_i32_f32, curvature_i64_f32}, {curvature_i32_f64, curvature_i64_f64}},
