@@ -455,6 +455,9 @@ cdef class Plan:
         """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""
         try:
             PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            if view.ndim > 0 and view.strides == NULL:  # as ctypes has it; memoryview works it out
+                PyBuffer_Release(view)
+                PyObject_GetBuffer(memoryview(grad), view, PyBUF_STRIDES | PyBUF_FORMAT)
             return False
         except TypeError:
             raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
