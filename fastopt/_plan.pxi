@@ -538,6 +538,9 @@ cdef class Plan:
                              "optimizer with lazy='row', 'catchup' or 'dense'")
         try:
             PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            if view.ndim > 0 and view.strides == NULL:  # as ctypes has it; memoryview works it out
+                PyBuffer_Release(view)
+                PyObject_GetBuffer(memoryview(grad), view, PyBUF_STRIDES | PyBUF_FORMAT)
             return False
         except TypeError:
             raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
