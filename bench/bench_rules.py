@@ -9,7 +9,7 @@ LARS and LAMB need norms of whole arrays before their step: their limit makes tw
 fewest that can be. Below 32,768 elements our steps run on one thread whatever is asked for, and the
 limit has the better of one thread and two.
 
-    python -m bench.bench_rules [--seconds 0.3] [--quick]
+    python -m bench.bench_rules [--seconds 0.2] [--quick]
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=0.3, help="per row")
+    parser.add_argument("--seconds", type=float, default=0.2, help="per row")
     parser.add_argument("--quick", action="store_true", help="a look at L1 and L3 in seconds")
     options = parser.parse_args()
     if options.quick:
