@@ -59,7 +59,7 @@ OPTIONS = {
 }
 # What a class refuses is left out of its options.
 UNABLE = {"ASGD": {"ema"}, "LARS": {"clip_per", "clip_value", "l1"}}
-HERE = {"threads"}  # the option that varies in every test
+HERE = {"threads", "lazy"}  # varies in every test; has tests of its own (test_lazy.py)
 
 
 def label(case):
