@@ -14,6 +14,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 include "_dispatch.pxi"
 include "_plan.pxi"
+include "_factored.pxi"
+include "_muon.pxi"
 include "_lowprecision.pxi"
 include "_sparse.pxi"
 include "_hogwild.pxi"

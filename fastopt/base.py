@@ -302,7 +302,9 @@ class Optimizer:
         self._transposed = [
             k
             for k, array in enumerate(arrays)
-            if transposed(array) and all(s.flags.f_contiguous for s in self._shaped(states[k]))
+            if transposed(array)
+            and self.may_turn(array)
+            and all(s.flags.f_contiguous for s in self._shaped(states[k]))
         ]
         flip = set(self._transposed)
 
@@ -388,6 +390,10 @@ class Optimizer:
     def initial(self, h: dict[str, Any]) -> dict[str, precision.Initial]:
         """Return what states start from, by letter: numbers, or functions of the parameter."""
         return {}
+
+    def may_turn(self, array: np.ndarray) -> bool:
+        """Return whether the rule takes an array with its axes reversed for the same."""
+        return True
 
     def decay(self, h: dict[str, Any]) -> float:
         """Return what part of w a decoupled decay takes in one step."""

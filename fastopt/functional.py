@@ -95,7 +95,7 @@ def make(optimizer: type[Optimizer], /, **keywords: Any) -> Functional:
         raise TypeError(f"make: optimizer must be a class of optimizers, got {optimizer!r}")
     if keywords.get("zero_grad"):
         raise ValueError("make: zero_grad=True would change the gradients, which are only read")
-    optimizer(np.zeros(1, np.float32), **keywords)  # refuses wrong keywords now, not in init
+    optimizer(np.zeros((1, 1), np.float32), **keywords)  # refuses wrong keywords now, not in init
     return Functional(optimizer, keywords)
 
 
