@@ -111,6 +111,7 @@ static int plain(const fo_segment *s) {
     if (!s->w.contiguous || !s->g.contiguous || s->w.type != s->dtype || s->g.type != s->dtype)
         return 0;
     if (s->copy.data || s->average || s->row_scale || group->mask || group->zero_grad) return 0;
+    if (s->factored) return 0;
     for (int k = 0; k < FO_MAX_STATES; k++)
         if (s->states[k].data && s->states[k].type != s->dtype) return 0;
     return group->clip_value == INFINITY && group->l1 == 0 && group->soft == 0 &&
@@ -182,6 +183,34 @@ static void keep_rest(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t 
     kernels->save[FO_BF16](n, w, (uint16_t *)s->rest + start, NULL, how);
 }
 
+/* Whether the gradient has stages. */
+static int staged(const fo_segment *s) {
+    const fo_group *group = s->group;
+    return group->mask || group->clip_value < INFINITY || s->row_scale || group->l1 != 0;
+}
+
+/* The parameter where it lies, or in `block`. */
+static void *parameter(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                       block_t *block) {
+    if (s->w.contiguous && s->w.type == s->dtype) return s->w.data + start * fo_item_size[s->dtype];
+    fo_gather(&s->w, kernels, start, n, block);
+    if (s->rest) add_rest(s, kernels, start, n, block->f32);
+    return block;
+}
+
+const void *fo_staged(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                      void *block) {
+    block_t w_block;
+    if (s->g.contiguous && s->g.type == s->dtype && !staged(s))
+        return s->g.data + start * fo_item_size[s->dtype];
+    fo_gather(&s->g, kernels, start, n, block);
+    if (staged(s)) {
+        const void *w = s->group->l1 != 0 ? parameter(s, kernels, start, n, &w_block) : NULL;
+        before(s, &kernels->stages[s->dtype], start, n, w, block);
+    }
+    return block;
+}
+
 static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
                             const fo_prelude *prelude, const double *scalars, ptrdiff_t start,
                             ptrdiff_t n) {
@@ -191,17 +220,19 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     const ptrdiff_t size = fo_item_size[s->dtype];
     block_t w_block, g_block;
     float state_blocks[FO_MAX_STATES][FO_BLOCK];
-    const int move_w = !s->w.contiguous || s->w.type != s->dtype;
-    const int stage_g =
-        group->mask || group->clip_value < INFINITY || s->row_scale || group->l1 != 0;
-    void *w = s->w.data + start * size, *g = s->g.data + start * size;
+    const int stage_g = staged(s);
+    void *w = parameter(s, kernels, start, n, &w_block), *g = s->g.data + start * size;
     void *states[FO_MAX_STATES] = {NULL};
-    ptrdiff_t bad = 0;
-    if (move_w) fo_gather(&s->w, kernels, start, n, w = &w_block);
-    if (s->rest) add_rest(s, kernels, start, n, w_block.f32);
-    if (!s->g.contiguous || s->g.type != s->dtype || stage_g)
+    fo_prelude factored;
+    ptrdiff_t bad = 0, raw = 0;
+    if (!s->g.contiguous || s->g.type != s->dtype || stage_g || s->factored)
         fo_gather(&s->g, kernels, start, n, g = &g_block);
     if (stage_g) bad = before(s, stages, start, n, w, g);
+    if (s->factored) {
+        raw = fo_factored_direction(s, kernels, start, n, g);
+        factored = (fo_prelude){1, 1, 0, prelude->decay};
+        prelude = &factored;
+    }
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];
         char *data = state->data + start * fo_item_size[state->type];
@@ -211,7 +242,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
         kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
     }
     const ptrdiff_t found = numbers->rule->dense[s->dtype](n, w, g, states, prelude, scalars);
-    if (!group->mask && group->clip_value == INFINITY) bad = found;
+    if (!group->mask && group->clip_value == INFINITY) bad = s->factored ? raw : found;
     if (!numbers->partial) after(s, stages, start, n, w);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];
@@ -223,7 +254,7 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     }
     if (numbers->partial) return bad;
     const fo_rounding how = rounding(s, numbers->key, FO_MAX_STATES, start, s->stochastic);
-    if (move_w) fo_scatter(&s->w, kernels, start, n, w, &how);
+    if (w == &w_block) fo_scatter(&s->w, kernels, start, n, w, &how);
     if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &how);
     if (s->copy.data) fo_scatter(&s->copy, kernels, start, n, w, &how);
     if (group->zero_grad) fo_fill_zero(&s->g, start, n);
@@ -251,8 +282,7 @@ static ptrdiff_t step_in_place(const fo_segment *s, const fo_step_numbers *numbe
                                           prelude, scalars);
 }
 
-/* The group's prelude with the segment's own factors. */
-static fo_prelude own_prelude(const fo_segment *s) {
+fo_prelude fo_own_prelude(const fo_segment *s) {
     fo_prelude prelude = s->group->prelude;
     if (s->gain != 1)
         prelude =
@@ -264,7 +294,7 @@ static fo_prelude own_prelude(const fo_segment *s) {
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n) {
     if (s->rows) return fo_step_rows(s, numbers, start, n);
-    const fo_prelude prelude = own_prelude(s);
+    const fo_prelude prelude = fo_own_prelude(s);
     double own[FO_MAX_SCALARS];
     const double *scalars = s->group->scalars;
     if (s->lr_gain != 1) {

@@ -16,7 +16,7 @@ fo_prelude fo_make_prelude(double scale, double l2, double decay) {
 /* Below this many elements a thread costs more than it saves (measured: bench_rules). */
 enum { ELEMENTS_PER_THREAD = 16384 };
 
-static int worth(ptrdiff_t elements, int threads) {
+int fo_worth(ptrdiff_t elements, int threads) {
     const ptrdiff_t most = elements / ELEMENTS_PER_THREAD;
     return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
@@ -79,7 +79,7 @@ ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t c
     if (count < 1 || ends[count - 1] < 1) return 0;
     const fo_kernels *kernels = fo_current();
     step_job job = {segments, ends, count, {kernels, &kernels->rules[rule], key, partial}, 0};
-    fo_parallel(step_body, &job, worth(ends[count - 1], threads));
+    fo_parallel(step_body, &job, fo_worth(ends[count - 1], threads));
     return job.bad;
 }
 
@@ -160,7 +160,7 @@ double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int ru
     for (ptrdiff_t k = 0; k < count; k++) elements += segments[k].n;
     reduce_job job = {segments, count,   fo_partials(segments, count), of, rule, what,
                       scale,    partials};
-    fo_parallel(reduce_body, &job, worth(elements, threads));
+    fo_parallel(reduce_body, &job, fo_worth(elements, threads));
     double result = 0;
     for (ptrdiff_t k = 0; k < job.parts; k++) result = combine(what, result, partials[k]);
     return result;

@@ -67,6 +67,34 @@ typedef struct {
     void (*average)(ptrdiff_t n, void *a, const void *w, double c);
 } fo_stage_kernels;
 
+/* Adafactor's loops (factored.inc). The direction of an element is the gradient, after the
+   prelude's fold and scale, times the factors of its row and its column, whose product is at most
+   `most`, and times that of the whole array. Elements go on through the rows and matrices of an
+   array. */
+typedef struct {
+    double fold, scale, most, factor;
+    const void *row_factor, *column_factor; /* of this row; of this matrix's first column */
+    ptrdiff_t at, row, rows, columns;       /* the first element's column and row in its matrix */
+} fo_factors;
+typedef struct {
+    /* Sums of squares of scale * g: for each row of `width`, and added to those of the columns,
+       which are others after the last of `height` rows. */
+    void (*squares)(ptrdiff_t rows, ptrdiff_t width, double scale, const void *g, ptrdiff_t row,
+                    ptrdiff_t height, double *row_sums, double *column_sums);
+    /* The factors of rows or columns from their averages. */
+    void (*roots)(ptrdiff_t n, const double *average, double mean, double none, void *factors);
+    /* The direction of n elements: the sum of its squares, and, in place of g, itself, counting
+       what in g was not finite. */
+    double (*measure)(ptrdiff_t n, const void *g, const fo_factors *factors);
+    ptrdiff_t (*precondition)(ptrdiff_t n, void *g, const fo_factors *factors);
+    /* The same with an average square v for each element, which first moves by weight towards the
+       square plus `added`; roots are at least `least`. */
+    double (*average)(ptrdiff_t n, const void *g, void *v, double weight, double added,
+                      double least, const fo_factors *factors);
+    ptrdiff_t (*divide)(ptrdiff_t n, void *g, const void *v, double least,
+                        const fo_factors *factors);
+} fo_factored_kernels;
+
 typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
 
 /* Everything that is compiled once per instruction set. */
@@ -78,6 +106,7 @@ typedef struct {
     fo_load *load[FO_TYPES]; /* to float32 */
     fo_save *save[FO_TYPES];
     fo_stage_kernels stages[FO_DTYPES];
+    fo_factored_kernels factored[FO_DTYPES];
     const fo_sparse_kernels *sparse;
 } fo_kernels;
 
@@ -172,6 +201,18 @@ typedef struct {
     double step_factor, step_soft; /* what this step adds */
 } fo_skipped;
 
+/* Adafactor's second moments of one parameter: averages of the mean squares of rows and columns, as
+   matrices over its last two axes, or of each square. */
+typedef struct {
+    ptrdiff_t matrices, rows, columns;
+    double *row, *column;             /* the averages, or NULL: then there is */
+    void *full;                       /* one for each element */
+    void *row_factor, *column_factor; /* of the arithmetic's type, anew in every step */
+    /* Of the current step: the weight of the new squares in the averages, what is added to them,
+       the least root that is divided by, and what the direction is multiplied by. */
+    double weight, added, least, factor;
+} fo_factored;
+
 /* One parameter: its array, its gradient, its states, and its group's numbers. */
 typedef struct {
     int dtype;        /* of the arithmetic */
@@ -186,6 +227,7 @@ typedef struct {
     void *average;     /* of dtype */
     double *row_scale; /* what each row's gradient is multiplied by */
     fo_state states[FO_MAX_STATES];
+    fo_factored *factored; /* the rule sees the direction in place of g; NULL for most */
     const fo_group *group;
     double gain, l2_gain; /* the gradient's scale and l2 are multiplied by these, */
     double lr_gain;       /* and the rule's first scalar by this */
@@ -205,10 +247,19 @@ typedef struct {
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n);
 
+/* The gradient after its stages: where it lies, or in `block`; its prelude is still to come. */
+const void *fo_staged(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                      void *block);
+/* The group's prelude with the segment's own factors. */
+fo_prelude fo_own_prelude(const fo_segment *s);
+
 /* dense.c: one step of one rule over all segments in one parallel region; `ends` are the running
    totals of the segments' sizes. Element-wise, so the bits do not depend on threads. */
 ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
                   uint32_t key, int partial, int threads);
+
+/* How many of `threads` so many elements are worth. */
+int fo_worth(ptrdiff_t elements, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
    after masking, or with FO_OF_W over all parameters, added in an order that depends on nothing but
@@ -236,5 +287,18 @@ void fo_add_rows(int dtype, const void *values, const int64_t *place, int64_t co
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
 void fo_clip_rows(const fo_segment *s, double most, int threads);    /* fills row_scale */
 void fo_project_rows(const fo_segment *s, double most, int threads); /* and averages w then */
+
+/* factored.c: the rows' and columns' averages and factors, from the segment's gradient. Additions
+   are in an order that depends on the shape alone. Both need room for fo_factored_room(...)
+   doubles. */
+ptrdiff_t fo_factored_room(const fo_segment *s);
+void fo_factored_moments(const fo_segment *s, double *room, int threads);
+/* The sums of squares of the direction and of w, where they are wanted. If there is an average for
+   each element, it moves here. */
+void fo_factored_norms(const fo_segment *s, int of_direction, int of_w, double *room, int threads,
+                       double *direction, double *w);
+/* Turns a block of the staged gradient into the direction; counts what was not finite in it. */
+ptrdiff_t fo_factored_direction(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start,
+                                ptrdiff_t n, void *g);
 
 #endif

@@ -76,5 +76,9 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                 stage_average_f32},
                {stage_mask_f64, stage_clamp_f64, scale_f64, stage_add_sign_f64, stage_shrink_f64,
                 stage_average_f64}},
+    .factored = {{factored_squares_f32, factored_roots_f32, factored_measure_f32,
+                  factored_precondition_f32, factored_average_f32, factored_divide_f32},
+                 {factored_squares_f64, factored_roots_f64, factored_measure_f64,
+                  factored_precondition_f64, factored_average_f64, factored_divide_f64}},
     .sparse = &sparse,
 };

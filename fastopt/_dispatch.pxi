@@ -19,12 +19,15 @@ cdef extern from "fastopt.h" nogil:
         const char *name
         const char *states
         const char *scalars
+    ctypedef struct fo_stage_kernels:
+        void (*multiply)(Py_ssize_t n, void *x, double factor) noexcept nogil
     ctypedef struct fo_kernels:
         const char *isa
         int n_rules
         const fo_rule *rules
         fo_load *load[6]
         fo_save *save[6]
+        fo_stage_kernels stages[2]
     const fo_kernels *fo_current()
 
 

@@ -32,12 +32,16 @@ VARIANTS = [
     ("Adam", {"amsgrad": True}),
     ("LARS", {"trust_coefficient": 0.1, "exclude_vectors": False}),
     ("LAMB", {"max_trust": 1.0}),
+    ("Adafactor", {"momentum": 0.9}),
 ]
 OPTIMIZERS = [
     *((name, {}) for name, cls in Optimizer.registry.items() if cls.__module__[:8] == "fastopt."),
     *VARIANTS,
 ]
-FIRST_PASSES = {"lamb_moments": "lamb"}  # a rule -> the rule that it is the first pass of
+FIRST_PASSES = {
+    "lamb_moments": "lamb",
+    "muon_moments": "muon",
+}  # a rule -> the rule that it is the first pass of
 
 OPTIONS = {
     "nothing": {},
@@ -68,7 +72,7 @@ def label(case):
 
 def build(case, params, threads=None, **options):
     cls, own = Optimizer.registry[case[0]], case[1]
-    has = cls({"a": np.zeros(1)}, lr=0.01, **own).param_groups[0]
+    has = cls({"a": np.zeros((1, 1))}, lr=0.01, **own).param_groups[0]
     unable = UNABLE.get(case[0], set()) | ({"weight_decay"} - has.keys())
     options = {key: value for key, value in options.items() if key not in unable}
     return cls(params, lr=0.01, threads=threads, **own, **options)
@@ -76,7 +80,7 @@ def build(case, params, threads=None, **options):
 
 def fits(case, options):
     """Whether the optimizer can have states, and parameters, of fewer bits."""
-    opt = build(case, {"a": np.zeros(1)})
+    opt = build(case, {"a": np.zeros((1, 1))})
     fewer = {letter for letter in _core.rules()[opt.rule][0] if letter in opt.state_kinds}
     if "state_dtype" in options and (not fewer or case[1].get("amsgrad")):
         return False
@@ -147,9 +151,9 @@ def laid_out(values, gaps):
     made = {name: np.array(x, order="F" if name == "m" else "C") for name, x in values.items()}
     if gaps:
         wide = np.zeros((37, 2 * 1811), values["w"].dtype)
-        made["w"] = wide[:, ::2]
-        made["b"] = np.zeros(1301, "f4")[::-1]
-        for name in "wb":
+        made |= {"w": wide[:, ::2], "b": np.zeros(1301, "f4")[::-1]}
+        made = {name: made[name] for name in values}
+        for name in made.keys() & {"w", "b"}:
             made[name][...] = values[name]
     return made
 
@@ -180,6 +184,9 @@ def results(opt, params, grads, gaps, wrapper=None):
 def compare(case, options, make_wrapper=None):
     finite = make_wrapper is SAM or options.get("nonfinite", "propagate") == "propagate"
     start, grads = arrays("rounding" in options, finite)
+    if case[0] == "Muon":  # matrices alone
+        names = [name for name in start if start[name].ndim == 2]
+        start, *grads = ({name: one[name] for name in names} for one in (start, *grads))
     first = None
     for isa, threads, gaps in configurations():
         fastopt.set_isa(isa)

@@ -112,6 +112,7 @@ def test_the_dictionary_has_what_torchs_has(torch, name, options):
 def test_every_rule_of_torch_is_covered(torch):
     ours = {name for name in dir(torch.optim) if isinstance(getattr(fastopt, name, None), type)}
     ours &= {name for name in dir(torch.optim) if name in fastopt.Optimizer.registry}
+    ours -= {"Adafactor", "Muon"}  # refused: eps is a pair there; its Muon works in bfloat16
     assert ours == set(FORMS) == {name for name, _ in CASES}
     for name, form in FORMS.items():
         parameters = inspect.signature(getattr(torch.optim, name)).parameters
