@@ -51,6 +51,8 @@ def vectorized(compiler, isa, source, *flags):
     """Return {line: widest vector} from the compiler's report, in bytes (gcc) or items (clang)."""
     report = "-fopt-info-vec-optimized" if compiler == "gcc" else "-Rpass=loop-vectorize"
     command = [compiler, *_buildinfo.flags.split(), *_buildinfo.levels[isa].split(), report]
+    if compiler == "gcc":
+        command.append("-fno-ipa-icf")  # or of two rules with the same loop only one is compiled
     command += [*flags, "-c", str(source), "-o", str(source.with_suffix(".o"))]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
