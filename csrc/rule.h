@@ -39,11 +39,13 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD __pragma(loop(ivdep))
 #define SIMD_SUM(x) __pragma(loop(ivdep))
+#define SIMD_MAX(x) __pragma(loop(ivdep))
 #define INLINE static __forceinline
 #define UNUSED
 #else
 #define SIMD _Pragma("omp simd")
 #define SIMD_SUM(x) PRAGMA(omp simd reduction(+ : x))
+#define SIMD_MAX(x) PRAGMA(omp simd reduction(max : x))
 #define PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define INLINE static inline __attribute__((always_inline))
 #define UNUSED __attribute__((unused))

@@ -8,9 +8,11 @@ cdef extern from "fastopt.h" nogil:
         FO_MAX_STATES
         FO_MAX_SCALARS
         FO_QUANTUM
+        FO_NOISE
         FO_F32
         FO_F64
         FO_BF16
+        FO_B16
         FO_F16
         FO_S8
         FO_U8
@@ -354,7 +356,7 @@ cdef class Plan:
             view, largest = self.hold_other(codes), self.hold_other(magnitudes)
             if (view.itemsize != 1 or view.len != n or type_of(largest) != FO_F32
                     or largest.len // 4 != (n + FO_QUANTUM - 1) // FO_QUANTUM
-                    or self.segments[k].dtype != FO_F32
+                    or self.segments[k].dtype != FO_F32 or <size_t>view.buf % 4 != 0
                     or not PyBuffer_IsContiguous(view, b"C")
                     or not PyBuffer_IsContiguous(largest, b"C")):
                 raise ValueError(f"an 8-bit state of {self.names[k]!r} has the wrong layout")
@@ -362,8 +364,9 @@ cdef class Plan:
             state.largest = <float *>largest.buf
         else:
             view = self.hold_like(k, value, -1)
-            state.type = type_of(view)
-            if arithmetic_of(state.type) != self.segments[k].dtype:
+            state.type = FO_B16 if type_of(view) == FO_BF16 else type_of(view)
+            if (arithmetic_of(state.type) != self.segments[k].dtype or state.type == FO_F16
+                    or <size_t>view.buf % 4 != 0):
                 raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
         state.data = <char *>view.buf
         return 0

@@ -97,7 +97,7 @@ class Optimizer:
         what is lost kept in a second bfloat16 array; or from a float32 original in the state.
     state_dtype : {None, "bfloat16", "8bit"}
         Keep averages of gradients and squares in 16 bits, or in 8 bits with one float32 for
-        every 256 elements, rounded at random without bias.
+        every 256 elements, rounded at random without bias; `state_value` reads them.
 
     Attributes
     ----------
@@ -641,7 +641,9 @@ class Optimizer:
         if largest is not None:
             letter = next(k for k, v in self.state_names.items() if v == key)
             return precision.decode((state[key], largest, self.state_kinds[letter] == "signed"))
-        return precision.decode(state[key]) if state[key].dtype == np.uint16 else state[key].copy()
+        if state[key].dtype != np.uint16:
+            return state[key].copy()
+        return precision.decode(state[key] if key == "rest" else (state[key],))
 
     def _check_names(self, names: Sequence[str]) -> None:
         for name in names:

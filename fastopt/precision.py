@@ -67,7 +67,7 @@ def new_state(
         return {name: full}
     if dtype == "bfloat16":
         low = like(array, np.dtype(np.uint16))
-        encode(full, low)
+        encode(full, (low,))
         return {name: low}
     codes = like(array, np.dtype(np.uint8))
     largest = aligned_full(np.empty(-(-array.size // _core.QUANTUM), np.float32), 0.0)
@@ -83,26 +83,20 @@ def like(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return aligned_full(shape, 0.0)
 
 
-def encode(values: np.ndarray, stored: Any) -> None:
-    """Write float32 `values` as a 16-bit or 8-bit state, rounded stochastically."""
+def encode(values: np.ndarray, stored: tuple[Any, ...]) -> None:
+    """Write float32 `values` as a state: (codes,) of 16 bits or (codes, largest, signed) of 8."""
     order = "F" if transposed(values) else "C"
-    if isinstance(stored, tuple):
-        codes, largest, signed = stored
-        stored = codes.reshape(-1, order=order), largest, signed
-    else:
-        stored = stored.reshape(-1, order=order)
-    _core.encode(values.reshape(-1, order=order), stored)
+    codes, *rest = stored
+    _core.encode(values.reshape(-1, order=order), (codes.reshape(-1, order=order), *rest))
 
 
-def decode(stored: Any) -> np.ndarray:
-    """Return a stored state in float32."""
-    codes = stored[0] if isinstance(stored, tuple) else stored
+def decode(stored: tuple[Any, ...] | np.ndarray) -> np.ndarray:
+    """Return in float32 what `encode` wrote, or an array of bfloat16's bits."""
+    codes, *rest = stored if isinstance(stored, tuple) else (stored,)
     out = like(codes, np.dtype(np.float32))
     order = "F" if transposed(codes) else "C"
     flat = codes.reshape(-1, order=order)
-    _core.decode(
-        (flat, *stored[1:]) if isinstance(stored, tuple) else flat, out.reshape(-1, order=order)
-    )
+    _core.decode((flat, *rest) if isinstance(stored, tuple) else flat, out.reshape(-1, order=order))
     return out
 
 
