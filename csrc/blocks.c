@@ -95,14 +95,21 @@ void fo_fill_zero(const fo_array *a, ptrdiff_t start, ptrdiff_t n) {
         memset(a->data + start * fo_item_size[a->type], 0, (size_t)(n * fo_item_size[a->type]));
 }
 
-/* Which random numbers array `slot` of a segment gets from element `start` on. */
-static fo_rounding rounding(const fo_segment *s, uint32_t key, uint32_t slot, ptrdiff_t start,
-                            int stochastic) {
-    const uint64_t at = (uint64_t)start;
-    uint32_t x = key + UINT32_C(0x9e3779b9) * (s->number * 8 + slot + 1) + (uint32_t)(at >> 32);
-    x = (x ^ (x >> 16)) * UINT32_C(0x85ebca6b); /* MurmurHash3's finalizer */
-    x = (x ^ (x >> 13)) * UINT32_C(0xc2b2ae35);
-    return (fo_rounding){x ^ (x >> 16), (uint32_t)at, stochastic};
+fo_rounding fo_round_by(const uint32_t *noise, uint32_t array, ptrdiff_t first, ptrdiff_t n) {
+    fo_rounding how;
+    how.noise = noise;
+    for (uint32_t q = 0; (ptrdiff_t)q * FO_QUANTUM < n; q++)
+        how.keys[q] = fo_mixed(array + fo_mixed((uint32_t)first + q));
+    return how;
+}
+
+static const fo_rounding nearest = {NULL, {0}};
+
+/* How array `slot` of a segment is rounded stochastically. */
+static fo_rounding rounding(const fo_segment *s, const fo_step_numbers *numbers, uint32_t slot,
+                            ptrdiff_t start, ptrdiff_t n) {
+    const uint32_t array = UINT32_C(0x9e3779b9) * (s->number * 8 + slot + 1);
+    return fo_round_by(numbers->noise, fo_mixed(numbers->key + array), start / FO_QUANTUM, n);
 }
 
 /* Whether the rule can run where the arrays lie, over any number of elements. */
@@ -218,11 +225,13 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     const fo_stage_kernels *stages = &kernels->stages[s->dtype];
     const fo_group *group = s->group;
     const ptrdiff_t size = fo_item_size[s->dtype];
-    block_t w_block, g_block;
-    float state_blocks[FO_MAX_STATES][FO_BLOCK];
+    _Alignas(64) block_t w_block, g_block;
+    _Alignas(64) float state_blocks[FO_MAX_STATES][FO_BLOCK];
     const int stage_g = staged(s);
     void *w = parameter(s, kernels, start, n, &w_block), *g = s->g.data + start * size;
     void *states[FO_MAX_STATES] = {NULL};
+    float *largest[FO_MAX_STATES];
+    fo_rounding how[FO_MAX_STATES]; /* made here, so that nothing waits for it */
     fo_prelude factored;
     ptrdiff_t bad = 0, raw = 0;
     if (!s->g.contiguous || s->g.type != s->dtype || stage_g || s->factored)
@@ -238,25 +247,30 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
         char *data = state->data + start * fo_item_size[state->type];
         states[k] = data;
         if (state->type == s->dtype) continue;
+        largest[k] = state->largest ? state->largest + start / FO_QUANTUM : NULL;
         states[k] = state_blocks[k];
-        kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
+        how[k] = rounding(s, numbers, (uint32_t)k, start, n);
+        kernels->load[state->type](n, data, largest[k], state_blocks[k]);
     }
     const ptrdiff_t found = numbers->rule->dense[s->dtype](n, w, g, states, prelude, scalars);
     if (!group->mask && group->clip_value == INFINITY) bad = s->factored ? raw : found;
     if (!numbers->partial) after(s, stages, start, n, w);
+    for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++)
+        if (s->states[k].largest) kernels->largest(n, state_blocks[k], largest[k]);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];
         if (state->type == s->dtype) continue;
-        const fo_rounding how = rounding(s, numbers->key, (uint32_t)k, start, 1);
-        kernels->save[state->type](n, state_blocks[k],
-                                   state->data + start * fo_item_size[state->type],
-                                   state->largest + start / FO_QUANTUM, &how);
+        char *data = state->data + start * fo_item_size[state->type];
+        kernels->save[state->type](n, state_blocks[k], data, largest[k], &how[k]);
     }
     if (numbers->partial) return bad;
-    const fo_rounding how = rounding(s, numbers->key, FO_MAX_STATES, start, s->stochastic);
-    if (w == &w_block) fo_scatter(&s->w, kernels, start, n, w, &how);
-    if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &how);
-    if (s->copy.data) fo_scatter(&s->copy, kernels, start, n, w, &how);
+    if (w == &w_block || s->copy.data) {
+        const int random = s->stochastic && numbers->noise;
+        const fo_rounding own = random ? rounding(s, numbers, FO_MAX_STATES, start, n) : nearest;
+        if (w == &w_block) fo_scatter(&s->w, kernels, start, n, w, &own);
+        if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &own);
+        if (s->copy.data) fo_scatter(&s->copy, kernels, start, n, w, &own);
+    }
     if (group->zero_grad) fo_fill_zero(&s->g, start, n);
     return bad;
 }
@@ -304,7 +318,7 @@ ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptr
     }
     ptrdiff_t bad = 0;
     const int in_place = plain(s);
-    const ptrdiff_t most = in_place ? COUNTABLE : decoded(s) ? 2 * FO_QUANTUM : FO_BLOCK;
+    const ptrdiff_t most = in_place ? COUNTABLE : decoded(s) ? 4 * FO_QUANTUM : FO_BLOCK;
     for (const ptrdiff_t end = start + n; start < end; start += most) {
         const ptrdiff_t count = end - start < most ? end - start : most;
         bad += in_place ? step_in_place(s, numbers, &prelude, scalars, start, count)

@@ -9,7 +9,8 @@
 #define FO_MAX_STATES 4
 #define FO_MAX_SCALARS 16
 
-/* The types of the arithmetic come first; the others are for memory only, see convert.inc. */
+/* The types of the arithmetic come first; the others are for memory only: 16 bits
+   in convert.inc, 8 bits in compressed.inc. */
 enum { FO_F32, FO_F64, FO_DTYPES, FO_BF16 = FO_DTYPES, FO_F16, FO_S8, FO_U8, FO_TYPES };
 enum { FO_I32 = 0, FO_I64 = 1, FO_INDEX_TYPES = 2 };
 static const ptrdiff_t fo_item_size[FO_TYPES] = {4, 8, 2, 2, 1, 1},
@@ -47,14 +48,29 @@ typedef struct {
 typedef double fo_reduce(ptrdiff_t n, double scale, const void *x, const void *y);
 enum { FO_SUM, FO_DOT, FO_SUMSQ, FO_ABSMAX, FO_REDUCTIONS };
 
-/* Low precision (convert.inc). Element i of a call has the random number of key and first + i. */
+enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
+
+/* Low precision: random numbers are words of the step's noise, from a place that is the array's and
+   the quantum's own, XOR a number that is so too. So each is uniform, any two are independent of
+   each other, neither threads nor blocks change one, and an element costs one operation. */
+enum { FO_QUANTUM = 256 }; /* elements that share this, and in 8 bits their largest magnitude */
+enum { FO_NOISE = 2 * FO_QUANTUM };
 typedef struct {
-    uint32_t key, first;
-    int stochastic; /* else to nearest */
+    const uint32_t *noise; /* FO_NOISE words; NULL: round to nearest */
+    uint32_t keys[FO_BLOCK / FO_QUANTUM];
 } fo_rounding;
-enum { FO_QUANTUM = 256 }; /* elements that share one largest magnitude */
+/* Of at most FO_BLOCK elements from quantum `first` of an array on. */
+fo_rounding fo_round_by(const uint32_t *noise, uint32_t array, ptrdiff_t first, ptrdiff_t n);
+
+/* Every bit of x moves every bit of the result (MurmurHash3's finalizer). */
+static inline uint32_t fo_mixed(uint32_t x) {
+    x = (x ^ (x >> 16)) * UINT32_C(0x85ebca6b);
+    x = (x ^ (x >> 13)) * UINT32_C(0xc2b2ae35);
+    return x ^ (x >> 16);
+}
+
 typedef void fo_load(ptrdiff_t n, const void *in, const float *largest, float *out);
-typedef void fo_save(ptrdiff_t n, const float *in, void *out, float *largest,
+typedef void fo_save(ptrdiff_t n, const float *in, void *out, const float *largest,
                      const fo_rounding *how);
 
 /* What is done to a block beside the rule (stages.inc). */
@@ -103,7 +119,9 @@ typedef struct {
     int n_rules;
     const fo_rule *rules;
     fo_reduce *reduce[FO_REDUCTIONS][FO_DTYPES];
-    fo_load *load[FO_TYPES]; /* to float32 */
+    void (*noise)(uint32_t key, uint32_t *noise);
+    void (*largest)(ptrdiff_t n, const float *in, float *largest); /* of each quantum */
+    fo_load *load[FO_TYPES];                                       /* to float32 */
     fo_save *save[FO_TYPES];
     fo_stage_kernels stages[FO_DTYPES];
     fo_factored_kernels factored[FO_DTYPES];
@@ -163,8 +181,6 @@ typedef struct {
     int contiguous; /* in C's order, and aligned: the strides are not needed */
     int reversed;   /* elements are counted with the first axis, not the last, moving fastest */
 } fo_array;
-
-enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
 
 /* Elements [start, start + n), n <= FO_BLOCK, in float32, or float64 if stored so. */
 void fo_gather(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
@@ -238,12 +254,13 @@ typedef struct {
 typedef struct {
     const fo_kernels *kernels;
     const fo_rule *rule;
-    uint32_t key; /* of this step's random numbers */
-    int partial;  /* the first of two passes: it leaves w alone */
+    uint32_t key;          /* of this step's random numbers */
+    int partial;           /* the first of two passes: it leaves w alone */
+    const uint32_t *noise; /* FO_NOISE words made from the key */
 } fo_step_numbers;
 
-/* The elements [start, start + n) of a segment, subnormals as the caller set them. Returns the
-   number of gradients that were not finite. */
+/* The elements [start, start + n) of a segment, subnormals as the caller set them; start begins a
+   quantum. Returns the number of gradients that were not finite. */
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n);
 

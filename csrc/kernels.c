@@ -16,6 +16,8 @@
 
 #include "convert.inc"
 
+#include "compressed.inc"
+
 #include "dtypes.inc"
 
 #define LOOPS(rule)                                                                                \
@@ -70,6 +72,8 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                {reduce_dot_f32, reduce_dot_f64},
                {reduce_sumsq_f32, reduce_sumsq_f64},
                {reduce_absmax_f32, reduce_absmax_f64}},
+    .noise = make_noise,
+    .largest = largest_of,
     .load = {load_f32, NULL, load_bf16, load_f16, load_s8, load_u8},
     .save = {save_f32, NULL, save_bf16, save_f16, save_s8, save_u8},
     .stages = {{stage_mask_f32, stage_clamp_f32, scale_f32, stage_add_sign_f32, stage_shrink_f32,

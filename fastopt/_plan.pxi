@@ -8,6 +8,7 @@ cdef extern from "fastopt.h" nogil:
         FO_MAX_STATES
         FO_MAX_SCALARS
         FO_QUANTUM
+        FO_NOISE
         FO_F32
         FO_F64
         FO_BF16
@@ -403,7 +404,7 @@ cdef class Plan:
             view, largest = self.hold_other(codes), self.hold_other(magnitudes)
             if (view.itemsize != 1 or view.len != n or type_of(largest) != FO_F32
                     or largest.len // 4 != (n + FO_QUANTUM - 1) // FO_QUANTUM
-                    or self.segments[k].dtype != FO_F32
+                    or self.segments[k].dtype != FO_F32 or <size_t>view.buf % 4 != 0
                     or not PyBuffer_IsContiguous(view, b"C")
                     or not PyBuffer_IsContiguous(largest, b"C")):
                 raise ValueError(f"an 8-bit state of {self.names[k]!r} has the wrong layout")
@@ -412,7 +413,7 @@ cdef class Plan:
         else:
             view = self.hold_like(k, value, -1)
             state.type = type_of(view)
-            if arithmetic_of(state.type) != self.segments[k].dtype:
+            if arithmetic_of(state.type) != self.segments[k].dtype or state.type == FO_F16:
                 raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
         state.data = <char *>view.buf
         return 0

@@ -99,7 +99,7 @@ class Optimizer:
         what is lost kept in a second bfloat16 array; or from a float32 original in the state.
     state_dtype : {None, "bfloat16", "8bit"}
         Keep averages of gradients and squares in 16 bits, or in 8 bits with one float32 for
-        every 256 elements, rounded at random without bias.
+        every 256 elements, rounded at random without bias; `state_value` reads them.
     lazy : {None, "row", "catchup", "dense"}
         What gradients given as (rows, values) do, see Notes; None refuses them.
 

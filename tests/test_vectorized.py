@@ -39,7 +39,7 @@ def simd_loops(lines):
     """Return {line number of a loop: function it is in} for all loops marked `omp simd`."""
     loops, function = {}, None
     for number, line in enumerate(lines, 1):
-        head = re.match(r"static .*?\b(\w+)\(ptrdiff_t n, ", line.strip())
+        head = re.match(r"static .*?\b(\w+)\((?:ptrdiff_t n|uint32_t key), ", line.strip())
         function = head[1] if head else function
         if line.strip().startswith("#pragma omp simd"):
             start = next(k for k in range(number, number + 3) if "for (" in lines[k])
