@@ -112,6 +112,7 @@ typedef struct {
 } fo_factored_kernels;
 
 typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
+typedef struct fo_dual_kernels fo_dual_kernels;     /* dual.h */
 
 /* Everything that is compiled once per instruction set. */
 typedef struct {
@@ -126,6 +127,7 @@ typedef struct {
     fo_stage_kernels stages[FO_DTYPES];
     fo_factored_kernels factored[FO_DTYPES];
     const fo_sparse_kernels *sparse;
+    const fo_dual_kernels *dual;
 } fo_kernels;
 
 /* dispatch.c: the instruction set in use; fo_set_isa returns 0 if `name` cannot run here. */

@@ -11,7 +11,7 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-#include "hogwild.h"
+#include "dual.h"
 #include "rule.h"
 
 #include "convert.inc"
@@ -62,6 +62,15 @@ static const fo_sparse_kernels sparse = {
     .within = {within_i32, within_i64},
 };
 
+static const fo_dual_kernels dual = {
+    .ascend = {{ascend_i32_f32, ascend_i64_f32}, {ascend_i32_f64, ascend_i64_f64}},
+    .gaps = {{gaps_i32_f32, gaps_i64_f32}, {gaps_i32_f64, gaps_i64_f64}},
+    .gather = {gather_copies_f32, gather_copies_f64},
+    .apply = {apply_change_f32, apply_change_f64},
+    .back = {go_back_f32, go_back_f64},
+    .squares = {row_squares_f32, row_squares_f64},
+};
+
 static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
@@ -85,4 +94,5 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                  {factored_squares_f64, factored_roots_f64, factored_measure_f64,
                   factored_precondition_f64, factored_average_f64, factored_divide_f64}},
     .sparse = &sparse,
+    .dual = &dual,
 };

@@ -10,6 +10,7 @@ from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
+from fastopt.dual import DualResult, sdca
 from fastopt.layerwise import LAMB, LARS
 from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
@@ -40,6 +41,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "Arena",
     "DataError",
     "DeltaBarDelta",
+    "DualResult",
     "HogwildResult",
     "Lion",
     "Lookahead",
@@ -66,6 +68,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "presets",
     "random_search",
     "schedules",
+    "sdca",
     "set_isa",
     "set_num_threads",
     "show_config",

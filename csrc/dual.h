@@ -1,0 +1,80 @@
+/* Dual coordinate ascent over sparse rows: see dual.c. */
+#ifndef FASTOPT_DUAL_H
+#define FASTOPT_DUAL_H
+
+#include "hogwild.h"
+
+/* A loss by its dual: with s the row's weight, row i's own number b is what maximises
+   target * b - epsilon * |b| - curve * b^2 / (2 s) - b * margin in [low * s, high * s]. For the
+   losses of classes the bounds are those of y * b. Logistic has the entropy of y * b / s instead.
+ */
+typedef struct {
+    int classes, logistic;
+    double low, high, curve, epsilon;
+} fo_dual_loss;
+
+typedef struct {
+    fo_samples samples;
+    fo_dual_loss loss;
+    double per;  /* 1 / (l2 * rows): the weights are per * sum(beta_i * x_i) */
+    double gain; /* square of the intercept's column; 0: no intercept */
+    void *beta;  /* per row, of the samples' dtype, as all that follows */
+    void *before;
+    const void *squares; /* per row: |x|^2 */
+} fo_dual;
+
+/* One worker: written by one thread at a time. */
+typedef struct {
+    void *w;
+    double intercept, moved; /* sum of the changes of beta since the last merge */
+    double slope[2];         /* of the separable part along this round's change, at its ends */
+    double gap;              /* of the rows as they were met */
+    double dots[2];          /* of its columns: model . change, change . change */
+    ptrdiff_t low, high, rows, nonzeros;
+    char padding[128];
+} fo_dual_worker;
+
+/* Walks the rows [low, high), at most FO_ROWS, in an order made from `key`; with several workers
+   also notes what the line search needs. */
+typedef void fo_ascend(const fo_dual *d, fo_dual_worker *me, ptrdiff_t low, ptrdiff_t high,
+                       uint64_t key, int several);
+/* The sum over rows of what the primal has more than the dual, and of the primal's losses. */
+typedef void fo_dual_gaps(const fo_dual *d, const void *w, double intercept, ptrdiff_t low,
+                          ptrdiff_t high, double *out);
+
+struct fo_dual_kernels {
+    fo_ascend *ascend[FO_DTYPES][FO_INDEX_TYPES];
+    fo_dual_gaps *gaps[FO_DTYPES][FO_INDEX_TYPES];
+    /* change[j] = sum_k copies[k][j] - w[j], into copies[0]; out: dots with w and with itself */
+    void (*gather[FO_DTYPES])(ptrdiff_t n, int count, void *const *copies, ptrdiff_t at,
+                              const void *w, double *out);
+    /* w += share * copies[0]; all copies = w */
+    void (*apply[FO_DTYPES])(ptrdiff_t n, int count, void *const *copies, ptrdiff_t at, void *w,
+                             double share);
+    void (*back[FO_DTYPES])(ptrdiff_t n, void *beta, const void *before, double share);
+    void (*squares[FO_DTYPES])(const fo_samples *s, ptrdiff_t low, ptrdiff_t high, void *out);
+};
+
+typedef struct {
+    fo_dual d;
+    int workers, shuffle;
+    uint64_t seed;
+    void *w;
+    double intercept, sum; /* sum of all beta */
+    fo_dual_worker *worker;
+    void **copies;              /* of each worker */
+    ptrdiff_t epoch, at, most;  /* blocks: done in this epoch, in it */
+    ptrdiff_t stretch, longest; /* blocks in the next round, and at most */
+    double gap;                 /* of the last whole epoch's rows as they were met */
+    double met;
+    double share; /* of the last merge */
+} fo_ascent;
+
+void fo_dual_prepare(fo_ascent *run, int threads);
+/* Some rounds, at least one and at most to the end of the epoch; returns 1 at that end. */
+int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads);
+/* The duality gap and the primal's losses, summed over all rows; partials: 2 per 256 rows. */
+void fo_dual_measure(const fo_ascent *run, double *partials, double *gap, double *loss,
+                     int threads);
+
+#endif
