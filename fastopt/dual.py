@@ -34,7 +34,7 @@ ROUNDS = 8  # in an epoch, at least: workers that seldom see each other's change
 
 @dataclass
 class DualResult(HogwildResult):
-    """What `sdca` returns: a `HogwildResult`, and beside it
+    """What `sdca` returns: what `HogwildResult` has, the gap, and the dual's variables.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class DualResult(HogwildResult):
         second order in what it still moves. inf if not measured.
     beta : ndarray of shape (n_rows,)
         The dual variables: w is ``X.T @ beta / (l2 * n_rows)``.
-    """  # noqa: D400
+    """
 
     objective: float = math.nan
     gap: float = math.inf
@@ -227,7 +227,7 @@ def ascend(
         norm = float(np.square(w, dtype=np.float64).sum())
         result.objective = loss / n + settings.l2 / 2 * norm
         # what the intercept still moves, times the slope along it
-        moves = rows.gain / (settings.l2 * n) * run.imbalance
+        moves = float(rows.gain) / (settings.l2 * n) * run.imbalance
         result.gap = max(gap, 0.0) / n + abs(run.imbalance * moves) / n
 
     def finish(status: str, message: str) -> DualResult:
