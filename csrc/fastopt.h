@@ -68,6 +68,7 @@ typedef struct {
 } fo_stage_kernels;
 
 typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
+typedef struct fo_factor_kernels fo_factor_kernels; /* factor.h */
 
 /* Everything that is compiled once per instruction set. */
 typedef struct {
@@ -79,6 +80,7 @@ typedef struct {
     fo_save *save[FO_TYPES];
     fo_stage_kernels stages[FO_DTYPES];
     const fo_sparse_kernels *sparse;
+    const fo_factor_kernels *factor;
 } fo_kernels;
 
 /* dispatch.c: the instruction set in use; fo_set_isa returns 0 if `name` cannot run here. */

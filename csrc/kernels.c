@@ -11,6 +11,7 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
+#include "factor.h"
 #include "hogwild.h"
 #include "rule.h"
 
@@ -58,6 +59,15 @@ static const fo_sparse_kernels sparse = {
     .within = {within_i32, within_i64},
 };
 
+static const fo_factor_kernels factor = {
+    .train = {{factor_squared_f32, factor_squared_f64},
+              {factor_absolute_f32, factor_absolute_f64},
+              {factor_logistic_f32, factor_logistic_f64},
+              {factor_pairs_f32, factor_pairs_f64}},
+    .margins = {factor_margins_f32, factor_margins_f64},
+    .value = {squared_value_f64, absolute_value_f64, logistic_value_f64, logistic_value_f64},
+};
+
 static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
@@ -75,4 +85,5 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                {stage_mask_f64, stage_clamp_f64, scale_f64, stage_add_sign_f64, stage_shrink_f64,
                 stage_average_f64}},
     .sparse = &sparse,
+    .factor = &factor,
 };

@@ -1,0 +1,331 @@
+"""Matrix completion with all cores: the run, epoch by epoch; needs numpy alone."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastopt import _core
+from fastopt.checks import check_callable, flag
+from fastopt.factors import FactorizationResult, FactorProgress, Model, Settings
+from fastopt.ratings import Grid, Ratings
+from fastopt.threads import resolve
+
+SLICE = 0.04  # seconds of native work between two looks at Ctrl-C and the callback
+CALLBACK_EVERY = 0.05  # seconds, at least
+RATINGS_PER_THREAD = 100_000  # with fewer, waiting for threads costs more than they bring
+
+Callback = Callable[[FactorProgress], Any]
+
+
+def choose_mode(settings: Settings, n: int, bands: int) -> tuple[str, int, str]:
+    """Return mode, threads, and why."""
+    threads = settings.threads
+    if _core.openmp() == "none":
+        return "serial", 1, "built without OpenMP"
+    if _core.forked():
+        return "serial", 1, "child of a process that used threads"
+    if threads == 1:
+        return "serial", 1, "one thread"
+    if settings.mode == "auto":
+        threads = min(threads, n // RATINGS_PER_THREAD)
+        if threads < 2:
+            return "serial", 1, f"{n} ratings are too few for more than one thread"
+    if bands == 1:
+        return "serial", 1, "too few ratings, users or items for blocks that differ in both"
+    threads = min(threads, bands)
+    if settings.mode != "auto":
+        return settings.mode, threads, "asked for"
+    if settings.random_state is None:
+        return "shared", threads, "random_state is None: no thread waits for another"
+    return "blocks", threads, "random_state is set: the same bits for any number of threads"
+
+
+class Run:
+    """Training, and what is worked out of the model after each epoch."""
+
+    def __init__(
+        self, grid: Grid, model: Model, settings: Settings, racy: bool, threads: int, seed: int
+    ) -> None:
+        s = settings
+        self.grid, self.model, self.settings, self.threads = grid, model, s, threads
+        self.native = _core.Factorization(
+            grid.blocks, s.loss, model.padded, model.rows, model.extra, s.biases, s.adaptive,
+            s.nonnegative, model.mean, model.spread, s.l2, s.l2_bias, racy, seed,
+            grid.seen, grid.items,
+        )  # fmt: skip
+        self.n = len(grid.blocks.records)
+        self.unit_seconds = 20e-9 * max(1.0, model.padded / 64) * self.n / self.native.units
+
+    def begin(self, epoch: int) -> float:
+        """Set the step of an epoch; return it."""
+        s, m = self.settings, self.model
+        step = s.step * s.factor(epoch) / m.unit
+        mean_squares = [
+            self.native.squares(a) / (max(np.count_nonzero(self.grid.degrees[a]), 1) * s.rank)
+            for a in (0, 1)
+        ]
+        scale = 1 / (m.unit**2 * m.spread)
+        self.native.epoch(epoch, step, mean_squares[1] * scale, mean_squares[0] * scale)
+        return step
+
+    def advance(self, unit: int) -> int:
+        """Train on the next units of the epoch; return the unit to go on with."""
+        whole = self.native.round
+        units = max(1, int(SLICE * self.threads / max(self.unit_seconds, 1e-9)))
+        if units > whole // 3:  # between rounds threads wait for each other anyway
+            units = -(-units // whole) * whole
+        stop = min(unit + units, self.native.units)
+        start = time.perf_counter()
+        self.native.slice(unit, stop, self.threads)
+        self.unit_seconds = (time.perf_counter() - start) * self.threads / (stop - unit)
+        return stop
+
+    def measure(self) -> dict[str, Any]:
+        """Return the objective, the mean loss, and the like."""
+        sums = self.native.loss(self.grid.blocks, self.threads)
+        penalty = sum(self.native.penalty(a, self.grid.degrees[a]) for a in (0, 1))
+        total = sums["loss"] + penalty + sums["penalty"]
+        found = {"objective": total / max(self.n, 1)} | self._means("", sums)
+        if self.grid.held is not None:
+            sums = self.native.loss(self.grid.held, self.threads)
+            found |= self._means("validation_", sums)
+        return found
+
+    def _means(self, prefix: str, sums: dict[str, float]) -> dict[str, float]:
+        n = max(sums["count"], 1.0)
+        means = {prefix + "loss": sums["loss"] / n}
+        if self.settings.loss == "squared":
+            means[prefix + "rmse"] = math.sqrt(2 * sums["loss"] / n)
+        elif self.settings.loss == "bpr":
+            means[prefix + "auc"] = sums["right"] / n
+        return means
+
+    def state(self) -> list[np.ndarray]:
+        """Return the native side's arrays."""
+        return [*self.model.rows, *self.model.extra]
+
+
+class Best:
+    """The model of the best epoch so far, and whether it was long ago."""
+
+    def __init__(self, tol: float, patience: int) -> None:
+        self.tol, self.patience, self.bad, self.value = tol, patience, 0, math.inf
+        self.state: list[np.ndarray] = []
+
+    def __call__(self, value: float, run: Run) -> bool:
+        """Look at an epoch; True if there is nothing more to be hoped for."""
+        self.bad = self.bad + 1 if value > self.value * (1 - self.tol) else 0
+        if value < self.value:
+            self.value = value
+            if not self.state:
+                self.state = [np.empty_like(x) for x in run.state()]
+            for kept, now in zip(self.state, run.state(), strict=True):
+                kept[:] = now
+        return self.bad >= self.patience
+
+
+class Training:
+    """The epochs of a run, and the result they write."""
+
+    def __init__(
+        self, run: Run, result: FactorizationResult, callback: Callback | None, track: bool
+    ) -> None:
+        s = run.settings
+        self.run, self.result, self.callback = run, result, callback
+        self.track = track or s.tol is not None
+        self.best = None if s.tol is None else Best(s.tol, s.patience)
+        self.first = result.epochs
+        self.epoch = self.done = 0  # whole epochs and ratings
+        self.aside = 0.0  # seconds of objectives and callbacks
+        self.start = self.called = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start - self.aside
+
+    def progress(self) -> FactorProgress:
+        now, epochs = self.seconds(), self.run.settings.epochs
+        record = dict(self.result.history[-1]) if self.result.history else {}
+        return FactorProgress(
+            self.epoch, epochs, self.done, epochs * self.run.n, now,
+            self.done / now if now else 0.0, record,
+        )  # fmt: skip
+
+    def go(self) -> None:
+        """Train; Ctrl-C leaves a usable model in `interrupt.result`."""
+        epochs = self.run.settings.epochs
+        try:
+            while self.epoch < epochs:
+                if self._epoch():
+                    return
+        except KeyboardInterrupt as interrupt:
+            self.finish("interrupted", "interrupted; the model is usable")
+            interrupt.result = self.result
+            raise
+        self.finish("finished", f"all {epochs} epochs done")
+        if self.callback is not None and self.result.status == "finished":
+            self.callback(self.progress())
+
+    def _epoch(self) -> bool:
+        run, unit = self.run, 0
+        step = run.begin(self.first + self.epoch)
+        while unit < run.native.units:
+            unit = run.advance(unit)
+            self.done = self.epoch * run.n + run.n * unit // run.native.units
+            if run.native.diverged:
+                self.finish("diverged", "")
+                return True
+            if unit < run.native.units and self._call():
+                return True
+        self.epoch += 1
+        record: dict[str, Any] = {
+            "epoch": self.first + self.epoch, "seconds": self.seconds(), "ratings": self.done,
+            "step": step,
+        }  # fmt: skip
+        self.result.history.append(record)
+        if self.track:
+            before = time.perf_counter()
+            record |= run.measure()
+            over = self.best is not None and self.best(
+                record["objective" if run.grid.held is None else "validation_loss"], run
+            )
+            self.aside += time.perf_counter() - before
+            if over:
+                what = "objective" if run.grid.held is None else "validation loss"
+                self.finish("finished", f"the {what} no longer improves")
+                return True
+        return self._call()
+
+    def _call(self) -> bool:
+        now = time.perf_counter()
+        if self.callback is None or now - self.called < CALLBACK_EVERY:
+            return False
+        self.called = now
+        stop = self.callback(self.progress()) is True
+        self.aside += time.perf_counter() - now
+        if stop:
+            self.finish("stopped", "the callback asked to stop")
+        return stop
+
+    def finish(self, status: str, message: str) -> None:
+        run, result = self.run, self.result
+        result.seconds = self.seconds()
+        result.status, result.message = status, message
+        result.epochs, result.ratings = self.first + self.epoch, self.done
+        state = run.state()
+        if status != "diverged" and self.best is not None and self.best.state:
+            state = self.best.state
+        factors, biases, squares = run.model.save(state)
+        result.user_factors, result.item_factors = factors
+        result.user_biases, result.item_biases = biases
+        result.user_squares, result.item_squares = squares
+        if not all(np.isfinite([x.min(), x.max()]).all() for x in (*factors, *biases)):
+            result.status = "diverged"
+        if result.status == "diverged":
+            result.message = (
+                f"the factors grew without bound in epoch {result.epochs + 1}: give a step below "
+                f"{run.settings.step:.3g}"
+            )
+            warnings.warn(f"factorize diverged: {result.message}", RuntimeWarning, stacklevel=5)
+
+
+def factorize(
+    X: Any,
+    y: Any = None,
+    *,
+    rank: int = 16,
+    loss: str = "squared",
+    l2: float = 0.05,
+    l2_bias: float | None = None,
+    biases: bool = True,
+    nonnegative: bool = False,
+    epochs: int = 20,
+    step: float = 0.2,
+    schedule: str = "epoch_decay",
+    decay: float = 0.9,
+    adaptive: bool = True,
+    mode: str = "auto",
+    shape: tuple[int, int] | None = None,
+    dtype: Any = "float32",
+    threads: int | None = None,
+    random_state: int | None = None,
+    validation_fraction: float = 0.0,
+    tol: float | None = None,
+    patience: int = 5,
+    start: FactorizationResult | None = None,
+    callback: Callback | None = None,
+    track_objective: bool = False,
+) -> FactorizationResult:
+    """Complete a matrix from some of its entries: rating = mean + b_u + c_i + p_u . q_i.
+
+    TODO
+    """
+    settings = Settings.check(
+        rank=rank, loss=loss, l2=l2, l2_bias=l2_bias, biases=biases, nonnegative=nonnegative,
+        epochs=epochs, step=step, schedule=schedule, decay=decay, adaptive=adaptive, mode=mode,
+        dtype=dtype, threads=threads, random_state=random_state,
+        validation_fraction=validation_fraction, tol=tol, patience=patience,
+    )  # fmt: skip
+    check_callable("callback", callback)
+    track = flag("track_objective", track_objective)
+    begun = time.perf_counter()
+    seed = settings.random_state
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    if start is not None and not isinstance(start, FactorizationResult):
+        raise TypeError(f"start must be a FactorizationResult or None, got {start!r}")
+    ratings = Ratings(
+        X, y, threads=settings.threads, shape=shape, seed=seed, held=validation_fraction,
+        need_y=loss != "bpr",
+    )  # fmt: skip
+    if ratings.facts["n"] == 0:
+        raise ValueError("X must have at least one rating that is not held out")
+    if start is not None:
+        start.fits(settings, ratings.shape)
+    grid = Grid(
+        ratings, loss=loss, dtype=settings.dtype, rank=rank, seed=seed, threads=settings.threads
+    )
+    model = Model(grid, settings, ratings, seed)
+    if start is not None:
+        model.load(start)
+    used, threads, reason = choose_mode(settings, ratings.n, grid.bands)
+    model.check_step()
+    run = Run(grid, model, settings, used == "shared", threads, seed)
+    result = FactorizationResult.empty(settings, model.mean)
+    result.mode, result.reason, result.threads = used, reason, threads
+    result.bands, result.epochs = grid.bands, 0 if start is None else start.epochs
+    result.prepared = time.perf_counter() - begun
+    Training(run, result, callback, track).go()
+    return result
+
+
+def predict(result: FactorizationResult, X: Any, threads: int | None = None) -> np.ndarray:
+    """Return mean + b_u + c_i + p_u . q_i of each pair, summed in float64.
+
+    Parameters
+    ----------
+    result : FactorizationResult
+    X : sparse matrix or array_like of int of shape (n, 2)
+        Pairs (user, item), or a CSR, CSC or COO matrix whose stored entries are the pairs; their
+        values do not matter.
+    threads : int, optional
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        In the order of the pairs, or of `X.data`.
+    """
+    shape = (len(result.user_factors), len(result.item_factors))
+    pairs = Ratings(X, None, threads=resolve(threads), shape=shape, need_y=False, values=False)
+    out = np.empty(pairs.n)
+    pairs.native.predict(
+        np.ascontiguousarray(result.user_factors), np.ascontiguousarray(result.item_factors),
+        result.user_biases.astype("f8"), result.item_biases.astype("f8"), result.mean, out,
+        pairs.threads,
+    )  # fmt: skip
+    return out

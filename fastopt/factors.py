@@ -1,0 +1,285 @@
+"""Matrix completion with all cores, in bands of users and items; needs numpy alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastopt import _core, memory
+from fastopt.checks import count, flag, number, one_of
+from fastopt.ratings import LOSSES, Grid, Ratings
+from fastopt.threads import resolve
+
+SCHEDULES = ("epoch_decay", "constant", "inverse")
+MODES = ("auto", "shared", "blocks")
+LARGEST_DECAY = 0.5  # of a row in one step, by l2
+START = 0.1  # products of the first factors are so large, beside the spread of the ratings
+LARGEST_DECAY = 0.5  # of a step times l2
+
+
+@dataclass
+class FactorizationResult:
+    """What `factorize` returns: the model, what happened, and what is needed to go on.
+
+    Attributes
+    ----------
+    user_factors, item_factors : ndarray of shape (n_users, rank), (n_items, rank)
+    user_biases, item_biases : ndarray of shape (n_users,), (n_items,)
+        0 where there are none.
+    mean : float
+        Added to all predictions.
+    loss : str
+    status : {"finished", "stopped", "interrupted", "diverged"}
+    message : str
+        The status in a sentence, with what to do about it.
+    mode : {"serial", "shared", "blocks"}
+    reason : str
+        Why that mode and that many threads.
+    threads : int
+    bands : int
+        Into how many bands users and items were cut.
+    epochs, ratings : int
+        Whole epochs, of this and all earlier runs, and ratings trained on in this one.
+    seconds : float
+        Time of training, without the preparation of the ratings and the objectives.
+    prepared : float
+        Seconds of that preparation.
+    history : list of dict
+        One record per epoch: epoch, seconds, ratings, step; if tracked, objective and loss (the
+        mean of the losses); validation_loss if ratings are held out; rmse and validation_rmse for
+        squared, auc and validation_auc for bpr.
+    user_squares, item_squares : ndarray of shape (n_users,), (n_items,)
+        The sums by which rows' steps are divided, for the next run.
+    """
+
+    user_factors: np.ndarray
+    item_factors: np.ndarray
+    user_biases: np.ndarray
+    item_biases: np.ndarray
+    mean: float
+    loss: str
+    user_squares: np.ndarray
+    item_squares: np.ndarray
+    status: str = "finished"
+    message: str = ""
+    mode: str = ""
+    reason: str = ""
+    threads: int = 1
+    bands: int = 1
+    epochs: int = 0
+    ratings: int = 0
+    seconds: float = 0.0
+    prepared: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ratings_per_second(self) -> float:
+        """Ratings trained on per second."""
+        return self.ratings / self.seconds if self.seconds else 0.0
+
+    @classmethod
+    def empty(cls, settings: Settings, mean: float) -> FactorizationResult:
+        """Return a result whose arrays are still to come."""
+        factors, rows = np.empty((0, settings.rank), settings.dtype), np.empty(0, settings.dtype)
+        return cls(factors, factors, rows, rows, mean, settings.loss, rows, rows)
+
+    def fits(self, settings: Settings, shape: tuple[int, int]) -> None:
+        """Raise unless training with these settings can go on from here."""
+        for name, mine, wanted in (
+            ("rank", self.user_factors.shape[1], settings.rank),
+            ("loss", self.loss, settings.loss),
+        ):
+            if mine != wanted:
+                raise ValueError(f"start must have the {name} {wanted!r}, it has {mine!r}")
+        mine = (len(self.user_factors), len(self.item_factors))
+        if mine[0] > shape[0] or mine[1] > shape[1]:
+            raise ValueError(f"start must have at most {shape} users and items, it has {mine}")
+
+
+@dataclass(frozen=True)
+class FactorProgress:
+    """What a callback of `factorize` sees.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        Whole epochs done, and asked for.
+    ratings_done, ratings_total : int
+    seconds, ratings_per_second : float
+    record : dict
+        The last record of the history; empty in the first epoch.
+    """
+
+    epoch: int
+    epochs: int
+    ratings_done: int
+    ratings_total: int
+    seconds: float
+    ratings_per_second: float
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked arguments of a run, apart from the data."""
+
+    rank: int
+    loss: str
+    l2: float
+    l2_bias: float
+    biases: bool
+    nonnegative: bool
+    epochs: int
+    step: float
+    schedule: str
+    decay: float
+    adaptive: bool
+    mode: str
+    dtype: str
+    threads: int
+    random_state: int | None
+    validation_fraction: float
+    tol: float | None
+    patience: int
+
+    @classmethod
+    def check(cls, **given: Any) -> Settings:
+        """Return the settings, or raise naming the argument and what it may be."""
+        g = given
+        rank = count("rank", g["rank"], 1)
+        if rank > 256:
+            raise ValueError(f"rank must be from 1 to 256, got {rank}")
+        l2 = number("l2", g["l2"], 0)
+        try:
+            dtype = np.dtype(g["dtype"]).str[1:]
+        except TypeError:
+            dtype = ""
+        if dtype not in ("f4", "f8"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {g['dtype']!r}")
+        random_state, tol = g["random_state"], g["tol"]
+        fraction = number("validation_fraction", g["validation_fraction"], 0, 1)
+        if fraction == 1:
+            raise ValueError("validation_fraction must be below 1")
+        return cls(
+            rank=rank,
+            loss=one_of("loss", g["loss"], LOSSES),
+            l2=l2,
+            l2_bias=l2 if g["l2_bias"] is None else number("l2_bias", g["l2_bias"], 0),
+            biases=flag("biases", g["biases"]),
+            nonnegative=flag("nonnegative", g["nonnegative"]),
+            epochs=count("epochs", g["epochs"], 0),
+            step=number("step", g["step"], 0, open_below=True),
+            schedule=one_of("schedule", g["schedule"], SCHEDULES),
+            decay=number("decay", g["decay"], 0, 1, open_below=True),
+            adaptive=flag("adaptive", g["adaptive"]),
+            mode=one_of("mode", g["mode"], MODES),
+            dtype=dtype,
+            threads=resolve(None if g["threads"] is None else count("threads", g["threads"], 1)),
+            random_state=None
+            if random_state is None
+            else count("random_state", random_state, 0) % (1 << 64),
+            validation_fraction=fraction,
+            tol=None if tol is None else number("tol", tol, 0),
+            patience=count("patience", g["patience"], 1),
+        )
+
+    def factor(self, epoch: int) -> float:
+        """Return what the step is multiplied by in an epoch."""
+        if self.schedule == "epoch_decay":
+            return self.decay**epoch
+        if self.schedule == "inverse":
+            return 1 / (1 + epoch * (1 - self.decay) / self.decay)
+        return 1.0
+
+
+class Model:
+    """The factors as the native side has them: in the order of places, padded to whole lines."""
+
+    def __init__(self, grid: Grid, settings: Settings, ratings: Ratings, seed: int) -> None:
+        line = _core.LINE_BYTES // np.dtype(settings.dtype).itemsize
+        self.grid, self.settings = grid, settings
+        self.padded = -(-settings.rank // line) * line
+        size = sum(grid.sizes_of_model) * (self.padded + 2) * np.dtype(settings.dtype).itemsize
+        memory.need("the factors", 2.0 * size)
+        self.rows = [_aligned(n * self.padded, settings.dtype) for n in grid.sizes_of_model]
+        self.extra = [_aligned(n * 2, settings.dtype) for n in grid.sizes_of_model]
+        rated = settings.loss in ("squared", "absolute")
+        #: Unit of ratings and, for losses whose derivative has it, of derivatives.
+        self.spread = ratings.spread(not settings.biases) if rated else 1.0
+        self.unit = self.spread if settings.loss == "squared" else 1.0
+        self.mean = self._mean(ratings)
+        self._begin(np.random.default_rng(seed), ratings.mean())
+
+    def check_step(self) -> None:
+        """Raise if a step would shrink factors or biases by half."""
+        s, step = self.settings, self.settings.step / self.unit
+        for name, l2, size in (("l2", s.l2, step), ("l2_bias", s.l2_bias, step * self.spread)):
+            if size * l2 > LARGEST_DECAY:
+                raise ValueError(
+                    f"{name} must be at most {LARGEST_DECAY / size:.3g} with a step of {s.step} and "
+                    f"ratings of this spread, got {l2}"
+                )
+
+    def _mean(self, ratings: Ratings) -> float:
+        s = self.settings
+        if not s.biases or s.loss == "bpr":
+            return 0.0
+        mean = ratings.mean()
+        if s.loss == "logistic":  # the log-odds; one more of each, so that all alike is finite
+            n = ratings.facts["n"]
+            ones = n * (mean if not ratings.facts["minus_ones"] else (mean + 1) / 2)
+            return math.log((ones + 1) / (n - ones + 1))
+        return mean
+
+    def _begin(self, rng: np.random.Generator, mean: float) -> None:
+        """Fill in uniform random factors; rows without ratings have none, for BPR all have."""
+        s = self.settings
+        size = START * self.spread / math.sqrt(s.rank)  # variance of a factor
+        low, high = -math.sqrt(3 * size), math.sqrt(3 * size)
+        if s.loss in ("squared", "absolute") and not s.biases and mean > 0:
+            low, high = 0.0, 2 * math.sqrt(mean / s.rank)  # the products' mean is the ratings'
+        elif s.nonnegative:
+            low, high = 0.0, 2 * math.sqrt(size / math.sqrt(s.rank))
+        for rows, extra, degrees in zip(self.rows, self.extra, self.grid.degrees, strict=True):
+            rows[:] = 0
+            extra[0::2], extra[1::2] = 0, 1
+            table = rows.reshape(-1, self.padded)
+            for first in range(0, len(table), 1 << 16):  # in pieces: no second model
+                part = table[first : first + (1 << 16), : s.rank]
+                part[:] = rng.random(part.shape, np.float32) * (high - low) + low
+                if s.loss != "bpr":
+                    part[degrees[first : first + (1 << 16)] == 0] = 0
+
+    def load(self, start: FactorizationResult) -> None:
+        """Take over the rows that an earlier run has."""
+        s = self.settings
+        self.mean = start.mean
+        for a, (factors, biases, squares) in enumerate(
+            (
+                (start.user_factors, start.user_biases, start.user_squares),
+                (start.item_factors, start.item_biases, start.item_squares),
+            )
+        ):
+            place = self.grid.places[a][: len(factors)]
+            self.rows[a].reshape(-1, self.padded)[place, : s.rank] = factors
+            self.extra[a].reshape(-1, 2)[place] = np.stack([biases, squares], axis=1)
+
+    def save(self, state: list[np.ndarray]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return factors, biases and squares, each of users and items, in the user's order."""
+        factors, biases, squares = [], [], []
+        for rows, extra, place in zip(state[:2], state[2:], self.grid.places, strict=True):
+            factors.append(rows.reshape(-1, self.padded)[place, : self.settings.rank])
+            biases.append(extra[0::2][place])
+            squares.append(extra[1::2][place])
+        return factors, biases, squares
+
+
+def _aligned(n: int, dtype: str) -> np.ndarray:
+    """Return n numbers that start at a line of the cache."""
+    itemsize = np.dtype(dtype).itemsize
+    room = np.empty(n + _core.LINE_BYTES // itemsize, dtype)
+    skip = -room.ctypes.data % _core.LINE_BYTES // itemsize
+    return room[skip : skip + n]
