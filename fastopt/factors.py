@@ -27,11 +27,17 @@ class FactorizationResult:
     Attributes
     ----------
     user_factors, item_factors : ndarray of shape (n_users, rank), (n_items, rank)
+        0 where a user or item had no ratings, except with loss "bpr".
     user_biases, item_biases : ndarray of shape (n_users,), (n_items,)
         0 where there are none.
     mean : float
         Added to all predictions.
     loss : str
+    spread : float
+        Standard deviation of the ratings (root mean square without biases), 1 for other losses
+        than squared and absolute.
+    user_squares, item_squares : ndarray of shape (n_users,), (n_items,)
+        What steps are divided by the root of.
     status : {"finished", "stopped", "interrupted", "diverged"}
     message : str
         The status in a sentence, with what to do about it.
@@ -41,18 +47,20 @@ class FactorizationResult:
     threads : int
     bands : int
         Into how many bands users and items were cut.
-    epochs, ratings : int
-        Whole epochs, of this and all earlier runs, and ratings trained on in this one.
+    epochs : int
+        Whole epochs, earlier runs' included.
+    best_epoch : int
+        The epoch that the model is of.
+    ratings : int
+        Ratings trained on in this run.
     seconds : float
-        Time of training, without the preparation of the ratings and the objectives.
+        Time of training, without the preparation of the ratings, objectives and callbacks.
     prepared : float
         Seconds of that preparation.
     history : list of dict
-        One record per epoch: epoch, seconds, ratings, step; if tracked, objective and loss (the
-        mean of the losses); validation_loss if ratings are held out; rmse and validation_rmse for
-        squared, auc and validation_auc for bpr.
-    user_squares, item_squares : ndarray of shape (n_users,), (n_items,)
-        The sums by which rows' steps are divided, for the next run.
+        One record per epoch: epoch, seconds, ratings, step. If tracked also objective and loss
+        (the mean of the losses), rmse for squared, auc for bpr (share of the pairs in the right
+        order); if ratings are held out, validation_loss and so on.
     """
 
     user_factors: np.ndarray
@@ -61,6 +69,7 @@ class FactorizationResult:
     item_biases: np.ndarray
     mean: float
     loss: str
+    spread: float
     user_squares: np.ndarray
     item_squares: np.ndarray
     status: str = "finished"
@@ -70,6 +79,7 @@ class FactorizationResult:
     threads: int = 1
     bands: int = 1
     epochs: int = 0
+    best_epoch: int = 0
     ratings: int = 0
     seconds: float = 0.0
     prepared: float = 0.0
@@ -80,11 +90,40 @@ class FactorizationResult:
         """Ratings trained on per second."""
         return self.ratings / self.seconds if self.seconds else 0.0
 
+    def predict(self, X: Any, threads: int | None = None) -> np.ndarray:
+        """Return mean + b_u + c_i + p_u . q_i of each pair, summed in float64.
+
+        Parameters
+        ----------
+        X : sparse matrix or array_like of int of shape (n, 2)
+            Pairs (user, item), or a CSR, CSC or COO matrix whose stored entries are the pairs;
+            their values do not matter.
+        threads : int, optional
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            In the order of the pairs, or of `X.data`.
+        """
+        shape = (len(self.user_factors), len(self.item_factors))
+        pairs = Ratings(X, None, threads=resolve(threads), shape=shape, need_y=False, values=False)
+        out = np.empty(pairs.n)
+        pairs.native.predict(
+            np.ascontiguousarray(self.user_factors),
+            np.ascontiguousarray(self.item_factors),
+            self.user_biases.astype("f8"),
+            self.item_biases.astype("f8"),
+            self.mean,
+            out,
+            pairs.threads,
+        )
+        return out
+
     @classmethod
-    def empty(cls, settings: Settings, mean: float) -> FactorizationResult:
+    def empty(cls, settings: Settings, mean: float, spread: float) -> FactorizationResult:
         """Return a result whose arrays are still to come."""
         factors, rows = np.empty((0, settings.rank), settings.dtype), np.empty(0, settings.dtype)
-        return cls(factors, factors, rows, rows, mean, settings.loss, rows, rows)
+        return cls(factors, factors, rows, rows, mean, settings.loss, spread, rows, rows)
 
     def fits(self, settings: Settings, shape: tuple[int, int]) -> None:
         """Raise unless training with these settings can go on from here."""
@@ -198,7 +237,14 @@ class Settings:
 class Model:
     """The factors as the native side has them: in the order of places, padded to whole lines."""
 
-    def __init__(self, grid: Grid, settings: Settings, ratings: Ratings, seed: int) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        settings: Settings,
+        ratings: Ratings,
+        seed: int,
+        start: FactorizationResult | None,
+    ) -> None:
         line = _core.LINE_BYTES // np.dtype(settings.dtype).itemsize
         self.grid, self.settings = grid, settings
         self.padded = -(-settings.rank // line) * line
@@ -206,12 +252,15 @@ class Model:
         memory.need("the factors", 2.0 * size)
         self.rows = [_aligned(n * self.padded, settings.dtype) for n in grid.sizes_of_model]
         self.extra = [_aligned(n * 2, settings.dtype) for n in grid.sizes_of_model]
-        rated = settings.loss in ("squared", "absolute")
-        #: Unit of ratings and, for losses whose derivative has it, of derivatives.
-        self.spread = ratings.spread(not settings.biases) if rated else 1.0
+        if start is not None:
+            self.mean, self.spread = start.mean, start.spread
+        else:
+            self.mean, self.spread = self._facts(ratings)
+        #: What derivatives are measured in.
         self.unit = self.spread if settings.loss == "squared" else 1.0
-        self.mean = self._mean(ratings)
         self._begin(np.random.default_rng(seed), ratings.mean())
+        if start is not None:
+            self.load(start)
 
     def check_step(self) -> None:
         """Raise if a step would shrink factors or biases by half."""
@@ -219,20 +268,22 @@ class Model:
         for name, l2, size in (("l2", s.l2, step), ("l2_bias", s.l2_bias, step * self.spread)):
             if size * l2 > LARGEST_DECAY:
                 raise ValueError(
-                    f"{name} must be at most {LARGEST_DECAY / size:.3g} with a step of {s.step} and "
-                    f"ratings of this spread, got {l2}"
+                    f"{name} must be at most {LARGEST_DECAY / size:.3g} with a step of {s.step} "
+                    f"and ratings of this spread, got {l2}"
                 )
 
-    def _mean(self, ratings: Ratings) -> float:
-        s = self.settings
+    def _facts(self, ratings: Ratings) -> tuple[float, float]:
+        """Return what is added to predictions, and the spread of what is left."""
+        s, mean = self.settings, ratings.mean()
+        rated = s.loss in ("squared", "absolute")
+        spread = ratings.spread(not s.biases) if rated else 1.0
         if not s.biases or s.loss == "bpr":
-            return 0.0
-        mean = ratings.mean()
+            return 0.0, spread
         if s.loss == "logistic":  # the log-odds; one more of each, so that all alike is finite
             n = ratings.facts["n"]
-            ones = n * (mean if not ratings.facts["minus_ones"] else (mean + 1) / 2)
-            return math.log((ones + 1) / (n - ones + 1))
-        return mean
+            ones = n * ((mean + 1) / 2 if ratings.facts["minus_ones"] else mean)
+            return math.log((ones + 1) / (n - ones + 1)), spread
+        return mean, spread
 
     def _begin(self, rng: np.random.Generator, mean: float) -> None:
         """Fill in uniform random factors; rows without ratings have none, for BPR all have."""
@@ -254,18 +305,19 @@ class Model:
                     part[degrees[first : first + (1 << 16)] == 0] = 0
 
     def load(self, start: FactorizationResult) -> None:
-        """Take over the rows that an earlier run has."""
+        """Take over what an earlier run has learned; rows that had no ratings start anew."""
         s = self.settings
-        self.mean = start.mean
         for a, (factors, biases, squares) in enumerate(
             (
                 (start.user_factors, start.user_biases, start.user_squares),
                 (start.item_factors, start.item_biases, start.item_squares),
             )
         ):
-            place = self.grid.places[a][: len(factors)]
-            self.rows[a].reshape(-1, self.padded)[place, : s.rank] = factors
-            self.extra[a].reshape(-1, 2)[place] = np.stack([biases, squares], axis=1)
+            learned = np.flatnonzero(factors.any(axis=1) | (biases != 0))
+            place = self.grid.places[a][learned]
+            self.rows[a].reshape(-1, self.padded)[place, : s.rank] = factors[learned]
+            self.extra[a].reshape(-1, 2)[place, 0] = biases[learned]
+            self.extra[a].reshape(-1, 2)[place, 1] = squares[learned]
 
     def save(self, state: list[np.ndarray]) -> tuple[list[Any], list[Any], list[Any]]:
         """Return factors, biases and squares, each of users and items, in the user's order."""

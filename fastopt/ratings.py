@@ -15,6 +15,8 @@ LOSSES = _core.FACTOR_LOSSES
 MOST_ROWS = 2**32 - 2**16  # places are 32 bits
 BANDS = 32  # of users and of items: more than there are threads, so that all have work
 MOST_BANDS = 128
+NARROWEST = 16  # rows in a band: with fewer, neighbours too often wait for each other's row
+FEW_BANDS = 8  # narrower ones rather than fewer
 BLOCK_RATINGS = 4096  # blocks of fewer cost more than they bring
 CACHE = 192 * 1024  # bytes: a band's factors stay in the second cache
 SAMPLE = 1 << 21  # ratings that show how often rows occur
@@ -209,8 +211,10 @@ class Grid:
 
 def how_many_bands(n: int, shape: tuple[int, int], row_bytes: int, even: bool) -> int:
     """Return in how many bands users and items are cut; threads do not matter, so nor do bits."""
-    cache = -(-min(shape) * row_bytes // CACHE)
-    bands = min(max(BANDS, cache), math.isqrt(n // BLOCK_RATINGS), MOST_BANDS, *shape)
+    fewer = min(shape)
+    cache = -(-fewer * row_bytes // CACHE)
+    wide = max(fewer // NARROWEST, min(FEW_BANDS, fewer // 2))
+    bands = min(max(BANDS, cache), math.isqrt(n // BLOCK_RATINGS), MOST_BANDS, wide)
     return max(1, bands // 2 * 2 if even else bands)
 
 
