@@ -364,8 +364,8 @@ def factorize(
 
     where r_u = step / (s sqrt(1 + G_u)); G_u is the sum of the user's g^2 so far, times the mean
     square of all items' factors at the beginning of the epoch, over s^3 (absolute, logistic, bpr:
-    step / sqrt(1 + G_u), and over s). This is the AdaGrad of [3]_, one rate for a row, with the mean
-    instead of the item's own square, which costs two sums less per rating and is as good per epoch.
+    step / sqrt(1 + G_u), and over s). This is the AdaGrad of [3]_, one rate for a row, with the
+    mean for the item's own square: two sums less per rating, and as good per epoch.
 
     The first factors are uniform, around 0 with variance 0.1 s / sqrt(rank); without biases, from 0
     such that the mean prediction is that of the ratings; if nonnegative, from 0.
@@ -399,31 +399,46 @@ def factorize(
         dtype=dtype, threads=threads, random_state=random_state,
         validation_fraction=validation_fraction, tol=tol, patience=patience,
     )  # fmt: skip
+    return complete(
+        X, y, settings, shape=shape, start=start, callback=callback, track=track_objective
+    )
+
+
+def complete(
+    X: Any,
+    y: Any,
+    settings: Settings,
+    *,
+    shape: Any = None,
+    start: FactorizationResult | None = None,
+    callback: Callback | None = None,
+    track: bool = False,
+) -> FactorizationResult:
+    """Train with checked settings; see `factorize`."""
+    s = settings
     check_callable("callback", callback)
-    track = flag("track_objective", track_objective)
-    begun = time.perf_counter()
-    seed = settings.random_state
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    track = flag("track_objective", track)
     if start is not None and not isinstance(start, FactorizationResult):
         raise TypeError(f"start must be a FactorizationResult or None, got {start!r}")
+    begun = time.perf_counter()
+    seed = s.random_state
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     ratings = Ratings(
-        X, y, threads=settings.threads, shape=shape, seed=seed, held=validation_fraction,
-        need_y=loss != "bpr",
+        X, y, threads=s.threads, shape=shape, least=start.shape if start else (1, 1), seed=seed,
+        held=s.validation_fraction, need_y=s.loss != "bpr",
     )  # fmt: skip
     if ratings.facts["n"] == 0:
         raise ValueError("X must have at least one rating that is not held out")
     if start is not None:
-        start.fits(settings, ratings.shape)
-    grid = Grid(
-        ratings, loss=loss, dtype=settings.dtype, rank=rank, seed=seed, threads=settings.threads
-    )
-    model = Model(grid, settings, ratings, seed, start)
+        start.fits(s, ratings.shape)
+    grid = Grid(ratings, loss=s.loss, dtype=s.dtype, rank=s.rank, seed=seed, threads=s.threads)
+    model = Model(grid, s, ratings, seed, start)
     model.check_step()
-    used, threads, reason = choose_mode(settings, ratings.n, grid.bands)
-    run = Run(grid, model, settings, used == "shared", threads, seed)
-    result = FactorizationResult.empty(settings, model.mean, model.spread)
-    result.mode, result.reason, result.threads = used, reason, threads
+    mode, threads, reason = choose_mode(s, ratings.n, grid.bands)
+    run = Run(grid, model, s, mode == "shared", threads, seed)
+    result = FactorizationResult.empty(s, model.mean, model.spread)
+    result.mode, result.reason, result.threads = mode, reason, threads
     result.bands, result.epochs = grid.bands, 0 if start is None else start.epochs
     result.prepared = time.perf_counter() - begun
     Training(run, result, callback, track).go()

@@ -105,8 +105,9 @@ class FactorizationResult:
         ndarray of shape (n,)
             In the order of the pairs, or of `X.data`.
         """
-        shape = (len(self.user_factors), len(self.item_factors))
-        pairs = Ratings(X, None, threads=resolve(threads), shape=shape, need_y=False, values=False)
+        pairs = Ratings(
+            X, None, threads=resolve(threads), shape=self.shape, need_y=False, values=False
+        )
         out = np.empty(pairs.n)
         pairs.native.predict(
             np.ascontiguousarray(self.user_factors),
@@ -125,17 +126,24 @@ class FactorizationResult:
         factors, rows = np.empty((0, settings.rank), settings.dtype), np.empty(0, settings.dtype)
         return cls(factors, factors, rows, rows, mean, settings.loss, spread, rows, rows)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users and items."""
+        return len(self.user_factors), len(self.item_factors)
+
     def fits(self, settings: Settings, shape: tuple[int, int]) -> None:
-        """Raise unless training with these settings can go on from here."""
+        """Raise unless training with these settings and ratings can go on from here."""
         for name, mine, wanted in (
             ("rank", self.user_factors.shape[1], settings.rank),
             ("loss", self.loss, settings.loss),
         ):
             if mine != wanted:
-                raise ValueError(f"start must have the {name} {wanted!r}, it has {mine!r}")
-        mine = (len(self.user_factors), len(self.item_factors))
-        if mine[0] > shape[0] or mine[1] > shape[1]:
-            raise ValueError(f"start must have at most {shape} users and items, it has {mine}")
+                name = settings.names.get(name, name)
+                raise ValueError(f"{name} must be that of the start, {mine!r}, got {wanted!r}")
+        if self.shape[0] > shape[0] or self.shape[1] > shape[1]:
+            raise ValueError(
+                f"X must have at least the {self.shape} users and items of the start, got {shape}"
+            )
 
 
 @dataclass(frozen=True)
@@ -183,46 +191,50 @@ class Settings:
     validation_fraction: float
     tol: float | None
     patience: int
+    names: dict[str, str]  # what the caller calls them, where that is something else
 
     @classmethod
-    def check(cls, **given: Any) -> Settings:
+    def check(cls, names: dict[str, str] | None = None, **given: Any) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
-        g = given
-        rank = count("rank", g["rank"], 1)
-        if rank > 256:
-            raise ValueError(f"rank must be from 1 to 256, got {rank}")
-        l2 = number("l2", g["l2"], 0)
+        names, g = names or {}, given
+
+        def called(name: str) -> tuple[str, Any]:
+            return names.get(name, name), g[name]
+
+        name, rank = called("rank")
+        if count(name, rank, 1) > 256:
+            raise ValueError(f"{name} must be from 1 to 256, got {rank}")
+        l2 = number(*called("l2"), 0)
         try:
             dtype = np.dtype(g["dtype"]).str[1:]
         except TypeError:
             dtype = ""
         if dtype not in ("f4", "f8"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {g['dtype']!r}")
-        random_state, tol = g["random_state"], g["tol"]
-        fraction = number("validation_fraction", g["validation_fraction"], 0, 1)
-        if fraction == 1:
-            raise ValueError("validation_fraction must be below 1")
+        name, fraction = called("validation_fraction")
+        if number(name, fraction, 0, 1) == 1:
+            raise ValueError(f"{name} must be below 1")
+        seed, tol, threads = g["random_state"], g["tol"], g["threads"]
         return cls(
-            rank=rank,
+            rank=count(*called("rank"), 1),
             loss=one_of("loss", g["loss"], LOSSES),
             l2=l2,
-            l2_bias=l2 if g["l2_bias"] is None else number("l2_bias", g["l2_bias"], 0),
-            biases=flag("biases", g["biases"]),
-            nonnegative=flag("nonnegative", g["nonnegative"]),
-            epochs=count("epochs", g["epochs"], 0),
-            step=number("step", g["step"], 0, open_below=True),
-            schedule=one_of("schedule", g["schedule"], SCHEDULES),
-            decay=number("decay", g["decay"], 0, 1, open_below=True),
-            adaptive=flag("adaptive", g["adaptive"]),
+            l2_bias=l2 if g["l2_bias"] is None else number(*called("l2_bias"), 0),
+            biases=flag(*called("biases")),
+            nonnegative=flag(*called("nonnegative")),
+            epochs=count(*called("epochs"), 0),
+            step=number(*called("step"), 0, open_below=True),
+            schedule=one_of(*called("schedule"), SCHEDULES),
+            decay=number(*called("decay"), 0, 1, open_below=True),
+            adaptive=flag(*called("adaptive")),
             mode=one_of("mode", g["mode"], MODES),
             dtype=dtype,
-            threads=resolve(None if g["threads"] is None else count("threads", g["threads"], 1)),
-            random_state=None
-            if random_state is None
-            else count("random_state", random_state, 0) % (1 << 64),
-            validation_fraction=fraction,
+            threads=resolve(None if threads is None else count(*called("threads"), 1)),
+            random_state=None if seed is None else count("random_state", seed, 0) % (1 << 64),
+            validation_fraction=float(fraction),
             tol=None if tol is None else number("tol", tol, 0),
-            patience=count("patience", g["patience"], 1),
+            patience=count(*called("patience"), 1),
+            names=names,
         )
 
     def factor(self, epoch: int) -> float:
@@ -268,8 +280,8 @@ class Model:
         for name, l2, size in (("l2", s.l2, step), ("l2_bias", s.l2_bias, step * self.spread)):
             if size * l2 > LARGEST_DECAY:
                 raise ValueError(
-                    f"{name} must be at most {LARGEST_DECAY / size:.3g} with a step of {s.step} "
-                    f"and ratings of this spread, got {l2}"
+                    f"{s.names.get(name, name)} must be at most {LARGEST_DECAY / size:.3g} with "
+                    f"{s.names.get('step', 'step')}={s.step} and ratings of this spread, got {l2}"
                 )
 
     def _facts(self, ratings: Ratings) -> tuple[float, float]:

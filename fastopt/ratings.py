@@ -34,6 +34,8 @@ class Ratings:
         Ratings of pairs.
     shape : (int, int), optional
         Users and items; by default of the matrix, or one more than the largest of the pairs.
+    least : (int, int)
+        At least so many users and items of pairs, if `shape` is not given.
     seed : int
     held : float
         Share of the ratings that is held out.
@@ -50,15 +52,16 @@ class Ratings:
         *,
         threads: int,
         shape: Any = None,
+        least: tuple[int, int] = (1, 1),
         seed: int = 0,
         held: float = 0.0,
         need_y: bool = True,
         values: bool = True,
     ) -> None:
-        if _is_sparse(X):
+        if is_sparse(X):
             axes, rated, self.n, self.shape = _of_matrix(X, y, shape)
         else:
-            axes, rated, self.n, self.shape = _of_pairs(X, y, shape, need_y)
+            axes, rated, self.n, self.shape = _of_pairs(X, y, shape, least, need_y)
         for size in self.shape:
             if size > MOST_ROWS:
                 raise ValueError(f"shape must have at most {MOST_ROWS} users and items")
@@ -86,7 +89,8 @@ class Ratings:
         return size if size > 1e-12 * max(abs(f["least"]), abs(f["most"]), 1e-30) else 1.0
 
 
-def _is_sparse(X: Any) -> bool:
+def is_sparse(X: Any) -> bool:
+    """Return whether X is meant as a sparse matrix."""
     return hasattr(X, "format") or hasattr(X, "indptr") or hasattr(X, "row")
 
 
@@ -129,7 +133,9 @@ def _shape(shape: Any) -> tuple[int, int]:
     return count("shape[0]", users, 1), count("shape[1]", items, 1)
 
 
-def _of_pairs(X: Any, y: Any, shape: Any, need_y: bool) -> tuple[Any, Any, int, tuple[int, int]]:
+def _of_pairs(
+    X: Any, y: Any, shape: Any, least: tuple[int, int], need_y: bool
+) -> tuple[Any, Any, int, tuple[int, int]]:
     pairs = np.asarray(X)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(
@@ -153,7 +159,7 @@ def _of_pairs(X: Any, y: Any, shape: Any, need_y: bool) -> tuple[Any, Any, int, 
         if not len(pairs):
             raise ValueError("X must have at least one pair, or shape must be given")
         users, items = (int(pairs[:, a].max()) + 1 for a in (0, 1))
-        size = (max(users, 1), max(items, 1))
+        size = (max(users, least[0]), max(items, least[1]))
     else:
         size = _shape(shape)
     axes = [(f"X[:, {a}]", pairs[:, a], False) for a in (0, 1)]
@@ -192,6 +198,8 @@ class Grid:
         places, sizes = zip(*(deal(c, bands, rng) for c in counts), strict=True)
         #: Where the model has the rows of users and of items.
         self.places: tuple[np.ndarray, np.ndarray] = places
+        #: How many of the `widths` places of each band are used.
+        self.sizes: tuple[np.ndarray, np.ndarray] = sizes
         parts = [
             _core.Blocks(
                 ratings.native, bands, self.widths, places, sizes, dtype, factor, shift, held,
