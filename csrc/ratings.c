@@ -105,7 +105,7 @@ int fo_ratings_check(const fo_ratings *r, ptrdiff_t length, fo_ratings_facts *fa
             }
         }
     }
-    check *p = (check *)malloc(sizeof *p);
+    check *p = (check *)calloc(1, sizeof *p);
     if (!p) return -1;
     p->r = r;
     for (int c = 0; c < FO_CHUNKS; c++) p->facts[c].first = r->n > 0 ? y_of(r, 0) : 0;

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
-import tracemalloc
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 

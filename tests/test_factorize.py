@@ -1,0 +1,580 @@
+"""factorize: how good the models are, what input it takes and refuses, and how it stops."""
+
+from __future__ import annotations
+
+import signal
+import time
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_factor import begin, derivative, make, value
+
+import fastopt
+from fastopt import _core, completion, ratings
+from fastopt.completion import factorize
+from fastopt.factors import FactorizationResult
+
+
+def parts_of(result):
+    return (result.user_factors, result.item_factors, result.user_biases, result.item_biases)
+
+
+def rmse(p, y):
+    return float(np.sqrt(np.mean((p - y) ** 2)))
+
+
+# ---- quality ----
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute", "logistic"])
+@pytest.mark.parametrize("more", [{}, {"biases": False}, {"nonnegative": True}])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_objective_is_that_of_the_documentation(loss, more, dtype):
+    X, y = make(loss=loss)
+    result = factorize(
+        X, y, loss=loss, l2=0.1, l2_bias=0.3, epochs=2, track_objective=True, dtype=dtype, **more
+    )
+    p, q, b, c = (part.astype("f8") for part in parts_of(result))
+    u, i = X.T
+    z = result.mean + b[u] + c[i] + (p[u] * q[i]).sum(1)
+    losses = value(loss, z, y)
+    shrunk = 0.05 * ((p[u] ** 2).sum(1) + (q[i] ** 2).sum(1)) + 0.15 * (b[u] ** 2 + c[i] ** 2)
+    tolerance = 1e-6 if dtype == "f4" else 1e-12
+    last = result.history[-1]
+    assert last["loss"] == pytest.approx(losses.mean(), rel=tolerance)
+    assert last["objective"] == pytest.approx((losses + shrunk).mean(), rel=tolerance)
+    np.testing.assert_allclose(result.predict(X), z, rtol=1e-12, atol=1e-12)
+    if loss == "squared":
+        assert last["rmse"] == pytest.approx(rmse(z, y), rel=tolerance)
+    if "biases" in more:
+        assert not b.any() and not c.any() and result.mean == 0
+    else:
+        labels = (y > 0).sum()
+        wanted = np.log((labels + 1) / (len(y) - labels + 1)) if loss == "logistic" else y.mean()
+        assert result.mean == pytest.approx(wanted)
+
+
+def test_objective_of_bpr_is_over_one_random_item_each():
+    X, _ = make(200, 50, 0.3, seed=3)
+    result = factorize(X, loss="bpr", l2=0.1, epochs=3, random_state=0, track_objective=True)
+    p, q, _, c = (part.astype("f8") for part in parts_of(result))
+    scores = p @ q.T + c
+    has = np.zeros(scores.shape, bool)
+    has[tuple(X.T)] = True
+    ahead, shrunk, right = [], [], []
+    for u, i in X:  # the mean over all items that the user does not have
+        others = np.flatnonzero(~has[u])
+        d = scores[u, i] - scores[u, others]
+        ahead.append(np.logaddexp(0, -d).mean())
+        right.append((d > 0).mean())
+        rows = (q[others] ** 2).sum(1) + c[others] ** 2
+        shrunk.append(0.05 * (p[u] @ p[u] + q[i] @ q[i] + c[i] ** 2 + rows.mean()))
+    last = result.history[-1]
+    assert last["loss"] == pytest.approx(np.mean(ahead), rel=0.02)
+    assert last["objective"] == pytest.approx(np.mean(ahead) + np.mean(shrunk), rel=0.02)
+    assert last["auc"] == pytest.approx(np.mean(right), abs=0.02)
+
+
+@pytest.mark.parametrize("mode", ["shared", "blocks"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_planted_matrix_comes_back(monkeypatch, mode, dtype):
+    """2 % of noise: the entries that were not given are predicted to about as much."""
+    monkeypatch.setattr(ratings, "BLOCK_RATINGS", 1024)
+    X, y = make(600, 400, 0.35, rank=4, noise=0.02)
+    given = np.random.default_rng(1).random(len(y)) < 0.7
+    result = factorize(
+        X[given], y[given], rank=4, l2=1e-4, epochs=100, step=0.1, decay=0.97, mode=mode,
+        threads=2, dtype=dtype,
+    )  # fmt: skip
+    assert rmse(result.predict(X[~given]), y[~given]) < 0.03 < 0.03 * np.std(y)
+
+
+def lowest(X, y, loss, l2, rank, shape, nonnegative=False, starts=4):
+    """The lowest objective that L-BFGS finds from some starts; biases are free in it."""
+    optimize = pytest.importorskip("scipy.optimize")
+    (m, n), (u, i) = shape, X.T
+    mean = y.mean() if loss == "squared" else np.log(((y > 0).sum() + 1) / ((y < 0).sum() + 1))
+    mean = 0.0 if nonnegative else mean
+    cuts = np.cumsum([m * rank, n * rank, m])
+
+    def objective(x):
+        p, q, b, c = np.split(x, cuts)
+        p, q = p.reshape(m, rank), q.reshape(n, rank)
+        z = mean + b[u] + c[i] + (p[u] * q[i]).sum(1)
+        g = derivative(loss, z, y)
+        gradient = [np.zeros_like(a) for a in (p, q, b, c)]
+        for out, at, other, own in (
+            (gradient[0], u, q[i], p[u]), (gradient[1], i, p[u], q[i]),
+            (gradient[2], u, 1.0, b[u]), (gradient[3], i, 1.0, c[i]),
+        ):  # fmt: skip
+            np.add.at(out, at, (g if own.ndim == 1 else g[:, None]) * other + l2 * own)
+        if nonnegative:
+            gradient[2][:] = gradient[3][:] = 0
+        shrunk = (p[u] ** 2).sum() + (q[i] ** 2).sum() + (b[u] ** 2 + c[i] ** 2).sum()
+        total = value(loss, z, y).sum() + l2 / 2 * shrunk
+        return total / len(y), np.concatenate([a.ravel() for a in gradient]) / len(y)
+
+    best = np.inf
+    for seed in range(starts):
+        x = np.random.default_rng(seed).normal(size=cuts[-1] + n) * 0.5
+        if nonnegative:
+            x = np.abs(x)
+            x[cuts[1] :] = 0
+        bounds = [(0, None)] * len(x) if nonnegative else None
+        until = {"maxiter": 5000, "maxfun": 10**5, "ftol": 1e-12}
+        found = optimize.minimize(
+            objective, x, jac=True, method="L-BFGS-B", bounds=bounds, options=until
+        )
+        best = min(best, found.fun)
+    return best
+
+
+@pytest.mark.parametrize(
+    ("loss", "more"),
+    [("squared", {}), ("logistic", {}), ("squared", {"nonnegative": True, "biases": False})],
+)
+def test_the_optimum_of_another_solver_is_reached(loss, more):
+    """To half a per cent: SGD with falling steps, against L-BFGS until it stands still."""
+    X, y = make(80, 50, 0.5, rank=2, loss=loss)
+    if more:
+        y = np.abs(y)
+    best = lowest(X, y, loss, 0.05, 2, (80, 50), "nonnegative" in more)
+    result = factorize(
+        X, y, loss=loss, rank=2, l2=0.05, epochs=400, step=0.2, decay=0.98, dtype="f8",
+        random_state=0, track_objective=True, **more,
+    )  # fmt: skip
+    assert result.history[-1]["objective"] == pytest.approx(best, rel=0.005)
+
+
+def test_jester_is_as_good_as_libmf(data_dir):
+    """LIBMF's best on these ratings at rank 16 (l2 0.1 to 1, 5 to 40 epochs) is 4.0091."""
+    d = np.load(data_dir / "jester.npz")
+    X = np.stack([d["train_user"], d["train_item"]], axis=1)
+    result = factorize(X, d["train_rating"], l2=0.2, l2_bias=0.05, random_state=0)
+    test = np.stack([d["test_user"], d["test_item"]], axis=1)
+    assert rmse(result.predict(test), d["test_rating"]) < 4.0091
+
+
+def test_bpr_ranks_a_planted_taste():
+    """The order of items that were not seen is nearly that of the tastes they were drawn by."""
+    r = np.random.default_rng(0)
+    users, items, each = 1500, 300, 30
+    taste = r.normal(size=(users, 4)) @ r.normal(size=(items, 4)).T + r.normal(size=items)
+    chosen = np.argsort(-(taste + r.gumbel(size=taste.shape)), axis=1)[:, :each]
+    X = np.stack([np.repeat(np.arange(users), each), chosen.ravel()], axis=1)
+    held = np.arange(len(X)) % each % 10 == 0
+
+    def auc(scores):
+        has = np.zeros(taste.shape, bool)
+        has[tuple(X.T)] = True
+        d = [scores[u, i] - scores[u][~has[u]] for u, i in X[held]]
+        return np.mean([(x > 0).mean() for x in d])
+
+    for threads in (1, 2):
+        result = factorize(X[~held], loss="bpr", rank=8, l2=0.02, epochs=30, threads=threads,
+                           shape=(users, items), random_state=0)  # fmt: skip
+        scores = result.user_factors @ result.item_factors.T + result.item_biases
+        assert auc(scores) > auc(taste) - 0.02 > 0.85
+    assert not result.user_biases.any()
+
+
+def test_absolute_loss_goes_through_outliers():
+    X, y = make(300, 100, 0.4, noise=0.1)
+    clean, r = y.copy(), np.random.default_rng(0)
+    y[r.random(len(y)) < 0.05] += 30
+    errors = [
+        np.median(np.abs(factorize(X, y, rank=3, loss=loss, l2=0.02, epochs=40).predict(X) - clean))
+        for loss in ("absolute", "squared")
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_ratings_of_any_size(scale):
+    """Everything follows the unit of the ratings, if l2 does: |p|^2 is in that unit.
+
+    To float32's precision, in which the first factors are made.
+    """
+    X, y = make()
+    one = factorize(X, y, l2=0.05, l2_bias=0.01, epochs=10, random_state=0, dtype="f8")
+    other = factorize(
+        X, y * scale, l2=0.05 * scale, l2_bias=0.01, epochs=10, random_state=0, dtype="f8"
+    )
+    np.testing.assert_allclose(other.predict(X), scale * one.predict(X), atol=1e-6 * scale)
+
+
+# ---- input ----
+
+
+def forms(X, y, shape):
+    """The same ratings in the same order, in every form that has that order."""
+    sparse = pytest.importorskip("scipy.sparse")
+    coo = sparse.coo_matrix((y, X.T), shape)
+    csr = coo.tocsr()
+    table = np.zeros((len(X), 5), "i4")
+    table[:, 1], table[:, 3] = X.T
+    wide = SimpleNamespace(
+        data=csr.data, indices=csr.indices.astype("i8"), indptr=csr.indptr.astype("i8"),
+        shape=shape,
+    )  # fmt: skip
+    return {
+        "csr": (csr, None), "csr_array": (sparse.csr_array(csr), None), "coo": (coo, None),
+        "int64": (wide, None), "pairs of int32": (X.astype("i4"), y), "uint8": (X.astype("u1"), y),
+        "strided": (table[:, 1::2], y), "list": (X.tolist(), y.tolist()),
+        "Fortran": (np.asfortranarray(X), y), "strided y": (X, np.stack([y, y], 1)[:, 1]),
+    }  # fmt: skip
+
+
+def test_all_forms_give_the_same_bits(monkeypatch):
+    monkeypatch.setattr(ratings, "BLOCK_RATINGS", 16)
+    X, y = make()
+    same = {"epochs": 2, "random_state": 0, "validation_fraction": 0.1, "track_objective": True}
+    plain = factorize(X, y, **same)
+    for name, (Z, values) in forms(X, y, (60, 40)).items():
+        result = factorize(Z, values, **same)
+        assert result.user_factors.tobytes() == plain.user_factors.tobytes(), name
+        assert result.history[-1]["objective"] == plain.history[-1]["objective"], name
+        assert result.predict(Z).tobytes() == plain.predict(X).tobytes(), name
+
+
+def test_columns_first_are_the_same_ratings():
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = make()
+    csc = sparse.csc_matrix((y, X.T), (60, 40))
+    result = factorize(csc, epochs=20, l2=0.01)
+    assert result.user_factors.shape == (60, 16)
+    assert rmse(result.predict(X), y) < 0.5 * y.std()
+    wanted = sparse.csr_matrix((result.predict(csc), csc.indices, csc.indptr), (40, 60)).T
+    np.testing.assert_array_equal(result.predict(X), wanted.tocsr().data)
+
+
+@pytest.mark.parametrize("kind", ["i1", "u2", "i4", "i8", "f2", "f4", "f8", "?"])
+def test_types_of_ratings(kind):
+    X, y = make()
+    y = (np.abs(y) > 1) if kind == "?" else np.abs(y * 10).round()
+    wanted = factorize(X, y.astype("f8"), epochs=2, random_state=0)
+    got = factorize(X, y.astype(kind), epochs=2, random_state=0)
+    np.testing.assert_allclose(got.user_factors, wanted.user_factors, rtol=1e-5, atol=1e-6)
+
+
+def test_labels_0_and_1_are_minus_and_plus():
+    X, y = make(loss="logistic")
+    one = factorize(X, y, loss="logistic", epochs=3, random_state=0)
+    other = factorize(X, (y > 0).astype(int), loss="logistic", epochs=3, random_state=0)
+    assert one.user_factors.tobytes() == other.user_factors.tobytes() and one.mean == other.mean
+
+
+def test_zeros_are_ratings_and_duplicates_count():
+    X = np.array([[0, 0], [0, 0], [1, 1]])
+    result = factorize(X, [0.0, 0.0, 3.0], epochs=1, track_objective=True)
+    assert result.mean == pytest.approx(1.0) and result.ratings == 3
+    errors = result.predict(X) - [0, 0, 3]
+    assert result.history[0]["loss"] == pytest.approx((errors**2).mean() / 2, rel=1e-5)
+
+
+def test_rows_without_ratings_are_predicted_by_what_is_known():
+    X, y = make()
+    keep = (X[:, 0] != 7) & (X[:, 1] != 9)
+    result = factorize(X[keep], y[keep], shape=(70, 40), epochs=3)
+    assert not result.user_factors[[7, 65]].any() and not result.item_factors[9].any()
+    assert result.predict([[7, 3]])[0] == pytest.approx(result.mean + result.item_biases[3])
+    assert result.predict([[65, 9]])[0] == result.mean
+    everybody = factorize(X[keep], loss="bpr", shape=(70, 40), epochs=3)
+    assert everybody.item_factors[9].any()  # the others' negative
+
+
+def test_users_who_have_everything_do_no_harm():
+    X = np.argwhere(np.ones((5, 4), bool))
+    result = factorize(X, loss="bpr", epochs=3, track_objective=True)
+    assert result.status == "finished" and not result.item_biases.any()
+    assert result.history[-1]["loss"] == 0
+
+
+@pytest.mark.parametrize("constant", [0.0, 4.0])
+def test_ratings_that_are_all_the_same(constant):
+    X, _ = make()
+    for more in ({}, {"biases": False}):
+        result = factorize(X, np.full(len(X), constant), l2=1e-3, epochs=30, **more)
+        assert rmse(result.predict(X), constant) < 0.15
+    one = factorize(X[:1], [constant])
+    assert one.status == "finished" and one.predict(X[:1])[0] == pytest.approx(constant, abs=0.1)
+
+
+@pytest.mark.slow
+def test_more_than_2_to_the_31_ratings():
+    """They are counted and checked where they lie; an entry that is nowhere is found."""
+    n = 2**31 + 5
+    one = np.zeros(1, "i4")
+    pairs = [("X", np.broadcast_to(one, n), False)] * 2
+    y = ("y", np.broadcast_to(np.ones(1, "f4"), n))
+    facts = _core.Ratings(*pairs, y, n, (1, 1), 0, 0, 2).facts
+    assert facts["n"] == n and facts["least"] == 1
+    with pytest.raises(ValueError, match=r"X must lie in 0\.\.0; entry 0 is 1"):
+        _core.Ratings(("X", np.broadcast_to(one + 1, n), False), pairs[1], y, n, (1, 1), 0, 0, 2)
+
+
+def test_memory_is_12_bytes_a_rating():
+    sparse = pytest.importorskip("scipy.sparse")
+    n, shape = 1_000_000, (4000, 1000)
+    r = np.random.default_rng(0)
+    X = np.stack([r.integers(0, 4000, n), r.integers(0, 1000, n)], axis=1)
+    coo = sparse.coo_matrix((r.normal(size=n).astype("f4"), X.T), shape)
+    model = sum(shape) * 18 * 4
+    for Z, y, more in ((coo, None, 0), (coo.tocsr(), None, 0), (X, coo.data, 0), (X, None, 4)):
+        tracemalloc.start()
+        factorize(Z, y, shape=shape, epochs=1, loss="bpr" if more else "squared", dtype="f4")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < (12 + more) * n + 6 * model
+
+
+BAD = [
+    ({"rank": 0}, ValueError, "rank must be at least 1"),
+    ({"rank": 257}, ValueError, "rank must be from 1 to 256"),
+    ({"rank": 2.0}, TypeError, "rank must be an integer"),
+    ({"loss": "hinge"}, ValueError, "loss must be one of 'squared', 'absolute', 'logistic', 'bpr'"),
+    ({"l2": -1}, ValueError, "l2 must be a number in"),
+    ({"l2": float("nan")}, ValueError, "l2 must be a number"),
+    ({"l2_bias": "x"}, TypeError, "l2_bias must be a number"),
+    ({"l2": 100.0}, ValueError, r"l2 must be at most .* with step=0\.15"),
+    ({"l2_bias": 100.0}, ValueError, "l2_bias must be at most"),
+    ({"biases": 1}, TypeError, "biases must be True or False"),
+    ({"nonnegative": None}, TypeError, "nonnegative must be True or False"),
+    ({"adaptive": "yes"}, TypeError, "adaptive must be True or False"),
+    ({"epochs": -1}, ValueError, "epochs must be at least 0"),
+    ({"step": 0}, ValueError, "step must be a number"),
+    ({"schedule": "linear"}, ValueError, "schedule must be one of 'epoch_decay'"),
+    ({"decay": 1.5}, ValueError, "decay must be a number in"),
+    ({"mode": "fast"}, ValueError, "mode must be one of 'auto'"),
+    ({"dtype": "f2"}, ValueError, "dtype must be 'float32' or 'float64'"),
+    ({"dtype": "abc"}, ValueError, "dtype must be 'float32' or 'float64'"),
+    ({"threads": 0}, ValueError, "threads must be"),
+    ({"random_state": -1}, ValueError, "random_state must be at least 0"),
+    ({"random_state": 1.5}, TypeError, "random_state must be an integer"),
+    ({"validation_fraction": 1}, ValueError, "validation_fraction must be below 1"),
+    ({"tol": -1}, ValueError, "tol must be a number"),
+    ({"patience": 0}, ValueError, "patience must be at least 1"),
+    ({"start": 3}, TypeError, "start must be a FactorizationResult"),
+    ({"start": begin(60, 40, 3)}, ValueError, "rank must be that of the start, 3, got 16"),
+    ({"start": begin(60, 40, 16, "bpr")}, ValueError, "loss must be that of the start, 'bpr'"),
+    ({"start": begin(61, 40, 16), "shape": (60, 40)}, ValueError, "X must have at least the "),
+    ({"callback": 3}, TypeError, "callback must be callable"),
+    ({"shape": 5}, TypeError, r"shape must be \(users, items\)"),
+    ({"shape": (0, 5)}, ValueError, r"shape\[0\] must be at least 1"),
+    ({"shape": (2**33, 5)}, ValueError, "shape must have at most"),
+    ({"shape": (59, 40)}, ValueError, r"X\[:, 0\] must lie in 0\.\.58; entry \d+ is 59"),
+    ({"shape": (60, 39)}, ValueError, r"X\[:, 1\] must lie in 0\.\.38; entry \d+ is 39"),
+    ({"y": None}, ValueError, "y must have the rating of each pair"),
+    ({"y": np.ones(3)}, ValueError, r"y must be one number per pair of X, shape \(\d+,\), got"),
+    ({"y": ["a"] * 3}, ValueError, "y must be one number per pair"),
+    ({"y": np.nan}, ValueError, "y must be finite, and at most 1e30 in size; entry 17 is nan"),
+    ({"y": -np.inf}, ValueError, "y must be finite"),
+    ({"y": 1e31}, ValueError, "y must be finite, and at most 1e30"),
+    ({"loss": "logistic"}, ValueError, "y must be all 0 or 1, or all -1 or"),
+    ({"loss": "bpr"}, ValueError, "y must be above 0 for BPR"),
+    ({"X": np.zeros((0, 2), int), "y": np.zeros(0)}, ValueError, "X must have at least one pair"),
+    ({"X": np.zeros((4, 3), int)}, ValueError, r"integers of shape \(n, 2\)"),
+    ({"X": np.zeros((4, 2))}, ValueError, "got shape .4, 2. of float64"),
+    ({"X": np.full((4, 2), -1), "y": np.ones(4)}, ValueError, "must lie in 0..0; entry 0 is -1"),
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD)
+def test_bad_arguments_are_named(bad, error, message):
+    X, y = make()
+    if isinstance(bad.get("y"), float):
+        y = y.copy()
+        y[17] = bad["y"]
+        bad = {k: v for k, v in bad.items() if k != "y"}
+    with pytest.raises(error, match=message):
+        factorize(**({"X": X, "y": y} | bad))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (("indices", 5, 40), ValueError, r"X.indices must lie in 0\.\.39; entry 5 is 40"),
+        (("indices", 5, -1), ValueError, r"X.indices must lie in 0\.\.39; entry 5 is -1"),
+        (("data", 9, np.nan), ValueError, "X.data must be finite, .* entry 9 is nan"),
+        (("indptr", 7, 10_000), ValueError, "X.indptr must start at 0.* at 6"),
+        (("indptr", 0, 1), ValueError, "X.indptr must start at 0.* at 0"),
+        (("indptr", 4, 0), ValueError, "X.indptr must start at 0.* at 3"),
+        (("indptr", 60, -5), ValueError, "X.indptr must start at 0"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+@pytest.mark.parametrize("index", ["i4", "i8"])
+def test_bad_matrices_are_named(change, error, message, kind, index):
+    pytest.importorskip("scipy.sparse")
+    X, y = make()
+    csr = forms(X, y, (60, 40))["csr"][0]
+    Z = SimpleNamespace(
+        data=csr.data.copy(), indices=csr.indices.astype(index),
+        indptr=csr.indptr.astype(index), shape=(60, 40) if kind == "csr" else (40, 60),
+        format=kind,
+    )  # fmt: skip
+    name, at, bad = change
+    getattr(Z, name)[at] = bad
+    with pytest.raises(error, match=message):
+        factorize(Z)
+
+
+def test_other_bad_matrices():
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = make()
+    csr = forms(X, y, (60, 40))["csr"][0]
+    with pytest.raises(TypeError, match="X must be in CSR, CSC or COO form, got 'lil'"):
+        factorize(csr.tolil())
+    with pytest.raises(ValueError, match="y must be None where X is a sparse matrix"):
+        factorize(csr, y)
+    with pytest.raises(ValueError, match=r"shape must be None or X\.shape"):
+        factorize(csr, shape=(60, 41))
+    with pytest.raises(ValueError, match="at least one rating"):
+        factorize(sparse.csr_matrix((3, 4)))
+    swapped = SimpleNamespace(row=csr.indices.astype(">i4"), col=csr.indices, data=csr.data,
+                              shape=(60, 40))  # fmt: skip
+    with pytest.raises(TypeError, match=r"X\.row must be int32 or int64, in native byte order"):
+        factorize(swapped)
+
+
+# ---- going on and stopping ----
+
+
+@pytest.mark.parametrize("loss", ["squared", "bpr"])
+def test_going_on_is_like_not_having_stopped(loss):
+    X, y = make(loss=loss)
+    same = {"loss": loss, "random_state": 0, "step": 0.1, "dtype": "f8", "rank": 4}
+    whole = factorize(X, y, epochs=6, **same)
+    half = factorize(X, y, epochs=2, **same)
+    begun = [part.copy() for part in parts_of(half)]
+    again = factorize(X, y, epochs=4, start=half, **same)
+    for got, wanted in zip(parts_of(again), parts_of(whole), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    assert again.epochs == 6 and [r["epoch"] for r in again.history] == [3, 4, 5, 6]
+    for part, before in zip(parts_of(half), begun, strict=True):
+        np.testing.assert_array_equal(part, before)
+    none = factorize(X, y, epochs=0, start=half, **same)
+    np.testing.assert_array_equal(none.user_factors, half.user_factors)
+
+
+def test_new_users_and_items_may_come():
+    X, y = make()
+    old = (X[:, 0] < 40) & (X[:, 1] < 30)
+    first = factorize(X[old], y[old], epochs=10, random_state=0, l2=0.02)
+    assert first.shape == (40, 30)
+    more = factorize(X, y, epochs=20, start=first, random_state=0, l2=0.02)
+    assert more.shape == (60, 40) and more.mean == first.mean and more.spread == first.spread
+    assert rmse(more.predict(X[~old]), y[~old]) < 0.6 * y.std()
+    fewer = factorize(X[old], y[old], epochs=1, start=more, random_state=0)
+    assert fewer.shape == (60, 40)
+    np.testing.assert_array_equal(fewer.user_factors[50], more.user_factors[50])
+
+
+def test_held_out_ratings_are_not_trained_on():
+    X, y = make(300, 100, 0.4)
+    wrong = y.copy()
+    same = {"epochs": 3, "random_state": 4, "validation_fraction": 0.2, "track_objective": True}
+    plain = factorize(X, y, **same)
+    # Which are held out shows in what does not change the model.
+    held = np.array([((mixed(4 + k)) < int(0.2 * 2.0**64)) for k in range(len(y))])
+    assert 0.17 < held.mean() < 0.23
+    assert plain.ratings == 3 * (~held).sum()
+    wrong[held] += 100
+    other = factorize(X, wrong, **same)
+    assert other.user_factors.tobytes() == plain.user_factors.tobytes()
+    p = plain.predict(X[held])
+    assert plain.history[-1]["validation_rmse"] == pytest.approx(rmse(p, y[held]), rel=1e-5)
+    assert plain.history[-1]["validation_loss"] == pytest.approx(rmse(p, y[held]) ** 2 / 2, 1e-5)
+    assert other.history[-1]["validation_rmse"] > 90
+
+
+def mixed(x):
+    from test_factor import mix
+
+    return mix(x)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2])
+def test_it_stops_where_nothing_improves_and_takes_the_best(fraction):
+    X, y = make(300, 100, 0.2, noise=1.0)
+    result = factorize(
+        X, y, rank=20, l2=1e-3 if fraction else 0.1, epochs=500, tol=1e-3, patience=3,
+        validation_fraction=fraction, random_state=0,
+    )  # fmt: skip
+    key = "validation_loss" if fraction else "objective"
+    values = [r[key] for r in result.history]
+    assert result.status == "finished" and "no longer improves" in result.message
+    assert result.best_epoch == 1 + int(np.argmin(values)) and len(values) == result.epochs < 500
+    best = np.minimum.accumulate(values)
+    assert all(v > b * (1 - 1e-3) for v, b in zip(values[-3:], best[-4:-1], strict=True))
+    assert values[-4] <= best[-5] * (1 - 1e-3)
+    same = factorize(X, y, rank=20, l2=1e-3 if fraction else 0.1, epochs=result.best_epoch,
+                     validation_fraction=fraction, random_state=0)  # fmt: skip
+    assert same.user_factors.tobytes() == result.user_factors.tobytes()
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute", "bpr"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_divergence_is_never_silent(monkeypatch, loss, threads):
+    monkeypatch.setattr(completion, "RATINGS_PER_THREAD", 1000)
+    X, y = make(300, 100, 0.4, loss=loss)
+    with pytest.warns(RuntimeWarning, match="diverged: the factors grew without bound in epoch"):
+        result = factorize(X, y, loss=loss, step=1e6, l2=0.0, adaptive=False, threads=threads)
+    assert result.status == "diverged" and "step below 1e+06" in result.message
+
+
+def test_callback_sees_progress_and_can_stop():
+    X, y = make(600, 400, 0.4)
+    seen = []
+    result = factorize(
+        X, y, epochs=100_000, track_objective=True,
+        callback=lambda p: seen.append((time.perf_counter(), p)) or len(seen) == 4,
+    )  # fmt: skip
+    times, records = zip(*seen, strict=True)
+    assert result.status == "stopped" and len(seen) == 4 and np.isfinite(result.predict(X)).all()
+    assert np.diff(times).min() >= 0.05
+    assert np.diff([p.ratings_done for p in records]).min() > 0
+    assert records[-1].epochs == 100_000 and records[-1].ratings_total == 100_000 * len(y)
+    assert records[-1].record["objective"] > 0 and records[-1].ratings_per_second > 0
+    assert len(result.history) == result.epochs == records[-1].epoch
+    with pytest.raises(LookupError, match="mine"):
+        factorize(X, y, epochs=100_000, callback=lambda p: {}["mine"])
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+@pytest.mark.parametrize("more", [{"threads": 1}, {"threads": 2}, {"mode": "blocks"}, {"tol": 0}])
+def test_interrupt_leaves_a_usable_model(more):
+    X, y = make(1500, 1000, 0.4)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        start = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            factorize(X, y, epochs=1_000_000, l2=0.02, patience=1_000_000, **more)
+        late = time.perf_counter() - start - 1.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    result = caught.value.result
+    assert isinstance(result, FactorizationResult) and result.status == "interrupted"
+    assert result.ratings > 0 and rmse(result.predict(X), y) < 0.7 * y.std()
+    assert late < 0.3
+
+
+def test_history_and_facts():
+    X, y = make()
+    result = fastopt.factorize(X, y, epochs=5, decay=0.5, random_state=0)
+    assert [r["epoch"] for r in result.history] == [1, 2, 3, 4, 5] and result.best_epoch == 5
+    assert [r["ratings"] for r in result.history] == [len(y) * e for e in range(1, 6)]
+    steps = [r["step"] for r in result.history]
+    np.testing.assert_allclose(steps, 0.15 / y.std() * 0.5 ** np.arange(5))
+    assert np.diff([r["seconds"] for r in result.history]).min() >= 0
+    assert result.ratings_per_second > 0 and result.prepared > 0 and result.bands == 1
+    assert "objective" not in result.history[0]
+    assert result.spread == pytest.approx(y.std())
