@@ -233,8 +233,8 @@ class Training:
             result.status = "diverged"
         if result.status == "diverged":
             result.message = (
-                f"the factors grew without bound in epoch {result.epochs + 1}: give a step below "
-                f"{run.settings.step:.3g}"
+                f"the factors grew without bound in epoch {result.epochs + 1}: give "
+                f"{run.settings.names.get('step', 'a step')} below {run.settings.step:.3g}"
             )
             warnings.warn(f"factorize diverged: {result.message}", RuntimeWarning, stacklevel=5)
 

@@ -52,6 +52,14 @@ def begin(users, items, rank, loss="squared", seed=0, spread=1.0, mean=0.5, low=
     )  # fmt: skip
 
 
+def parts_of(result):
+    return (result.user_factors, result.item_factors, result.user_biases, result.item_biases)
+
+
+def rmse(p, y):
+    return float(np.sqrt(np.mean((p - y) ** 2)))
+
+
 # ---- one rating, and many ----
 
 
