@@ -51,6 +51,7 @@ static ptrdiff_t chunk_start(ptrdiff_t n, ptrdiff_t c) {
 
 typedef struct {
     const fo_ratings *r;
+    double first;
     fo_ratings_facts facts[FO_CHUNKS];
     int bad[FO_CHUNKS], axis[FO_CHUNKS];
     ptrdiff_t where[FO_CHUNKS];
@@ -58,7 +59,7 @@ typedef struct {
 
 static void check_chunk(check *p, ptrdiff_t c) {
     const fo_ratings *r = p->r;
-    fo_ratings_facts f = {.first = p->facts[0].first, .least = INFINITY, .most = -INFINITY};
+    fo_ratings_facts f = {.first = p->first, .least = INFINITY, .most = -INFINITY};
     ptrdiff_t k = chunk_start(r->n, c), row[2];
     const ptrdiff_t stop = chunk_start(r->n, c + 1);
     p->bad[c] = 0;
@@ -108,15 +109,14 @@ int fo_ratings_check(const fo_ratings *r, ptrdiff_t length, fo_ratings_facts *fa
     check *p = (check *)calloc(1, sizeof *p);
     if (!p) return -1;
     p->r = r;
-    for (int c = 0; c < FO_CHUNKS; c++) p->facts[c].first = r->n > 0 ? y_of(r, 0) : 0;
-    if (!(fabs(p->facts[0].first) <= 1e30)) { /* the others are taken from it */
+    p->first = r->n > 0 ? y_of(r, 0) : 0; /* what the others are taken from */
+    if (!(fabs(p->first) <= 1e30)) {
         free(p);
         *where = 0;
         return FO_RATINGS_VALUE;
     }
-    const double first = p->facts[0].first;
     fo_parallel(check_body, p, threads);
-    fo_ratings_facts total = {.first = first, .least = INFINITY, .most = -INFINITY};
+    fo_ratings_facts total = {.first = p->first, .least = INFINITY, .most = -INFINITY};
     int bad = 0;
     for (int c = 0; c < FO_CHUNKS && !bad; c++) {
         const fo_ratings_facts *f = p->facts + c;
