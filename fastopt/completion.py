@@ -250,7 +250,7 @@ def factorize(
     biases: bool = True,
     nonnegative: bool = False,
     epochs: int = 20,
-    step: float = 0.15,
+    step: float = 0.1,
     schedule: str = "epoch_decay",
     decay: float = 0.9,
     adaptive: bool = True,
@@ -300,7 +300,7 @@ def factorize(
         Keep factors at 0 or above, by projection; biases may be negative.
     epochs : int, default 20
         At most.
-    step : float, default 0.15
+    step : float, default 0.1
         In units of the ratings' spread s, their standard deviation (root mean square without
         biases; 1 for logistic and bpr): see Notes.
     schedule : {"epoch_decay", "constant", "inverse"}
@@ -367,8 +367,9 @@ def factorize(
     step / sqrt(1 + G_u), and over s). This is the AdaGrad of [3]_, one rate for a row, with the
     mean for the item's own square: two sums less per rating, and as good per epoch.
 
-    The first factors are uniform, around 0 with variance 0.1 s / sqrt(rank); without biases, from 0
-    such that the mean prediction is that of the ratings; if nonnegative, from 0.
+    The first factors are uniform, around 0 with variance v = 0.05 s / rank; without biases, from 0
+    such that the mean prediction is that of the ratings, if that is above 0; else if nonnegative,
+    from 0 to 2 sqrt(v). Larger ones train faster in the first epochs, and to worse models.
 
     Memory: 12 bytes a rating (16 in float64), 16 with BPR: the ratings in blocks that fit a cache.
     X and y themselves are not copied, but y of rarer types.

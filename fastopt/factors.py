@@ -16,7 +16,7 @@ from fastopt.threads import resolve
 SCHEDULES = ("epoch_decay", "constant", "inverse")
 MODES = ("auto", "shared", "blocks")
 LARGEST_DECAY = 0.5  # of a row in one step, by l2
-START = 0.1  # products of the first factors are so large, beside the spread of the ratings
+START = 0.05  # variance of the first factors, times the rank and over the spread
 LARGEST_DECAY = 0.5  # of a step times l2
 
 
@@ -300,12 +300,12 @@ class Model:
     def _begin(self, rng: np.random.Generator, mean: float) -> None:
         """Fill in uniform random factors; rows without ratings have none, for BPR all have."""
         s = self.settings
-        size = START * self.spread / math.sqrt(s.rank)  # variance of a factor
+        size = START * self.spread / s.rank  # variance of a factor
         low, high = -math.sqrt(3 * size), math.sqrt(3 * size)
         if s.loss in ("squared", "absolute") and not s.biases and mean > 0:
             low, high = 0.0, 2 * math.sqrt(mean / s.rank)  # the products' mean is the ratings'
         elif s.nonnegative:
-            low, high = 0.0, 2 * math.sqrt(size / math.sqrt(s.rank))
+            low, high = 0.0, 2 * math.sqrt(size)
         for rows, extra, degrees in zip(self.rows, self.extra, self.grid.degrees, strict=True):
             rows[:] = 0
             extra[0::2], extra[1::2] = 0, 1

@@ -78,7 +78,7 @@ class MatrixFactorization(BaseEstimator):
     validation_fraction : float, default 0.1
     learning_rate : {"epoch_decay", "constant", "inverse"}, default "epoch_decay"
         In epoch e = 0, 1, ...: eta0 * decay ** e; eta0; eta0 / (1 + e * (1 - decay) / decay).
-    eta0 : float, default 0.15
+    eta0 : float, default 0.1
         First step, in units of the ratings' spread.
     decay : float in (0, 1], default 0.9
     adaptive : bool, default True
@@ -150,7 +150,7 @@ class MatrixFactorization(BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         learning_rate: str = "epoch_decay",
-        eta0: float = 0.15,
+        eta0: float = 0.1,
         decay: float = 0.9,
         adaptive: bool = True,
         shape: tuple[int, int] | None = None,

@@ -149,7 +149,7 @@ BAD = [
     ({"l2": -1}, ValueError, "l2 must be a number in"),
     ({"l2": float("nan")}, ValueError, "l2 must be a number"),
     ({"l2_bias": "x"}, TypeError, "l2_bias must be a number"),
-    ({"l2": 100.0}, ValueError, r"l2 must be at most .* with step=0\.15"),
+    ({"l2": 100.0}, ValueError, r"l2 must be at most .* with step=0\.1 and"),
     ({"l2_bias": 100.0}, ValueError, "l2_bias must be at most"),
     ({"biases": 1}, TypeError, "biases must be True or False"),
     ({"nonnegative": None}, TypeError, "nonnegative must be True or False"),
@@ -378,7 +378,7 @@ def test_history_and_facts():
     assert [r["epoch"] for r in result.history] == [1, 2, 3, 4, 5] and result.best_epoch == 5
     assert [r["ratings"] for r in result.history] == [len(y) * e for e in range(1, 6)]
     steps = [r["step"] for r in result.history]
-    np.testing.assert_allclose(steps, 0.15 / y.std() * 0.5 ** np.arange(5))
+    np.testing.assert_allclose(steps, 0.1 / y.std() * 0.5 ** np.arange(5))
     assert np.diff([r["seconds"] for r in result.history]).min() >= 0
     assert result.ratings_per_second > 0 and result.prepared > 0 and result.bands == 1
     assert "objective" not in result.history[0]
