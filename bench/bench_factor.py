@@ -9,8 +9,8 @@ uniform, 10 % noise). A tenth is for the test.
 
 speed      ns per rating and epoch, from fits of 2 and of 6 epochs.
 time to    seconds of a whole fit, preparation included, to LIBMF's best test RMSE + 0.1 %, on two
-           threads: the quickest of some numbers of epochs and of two l2 that suit each. LIBMF has no
-           biases; it sees ratings less their mean.
+           threads: the quickest of some numbers of epochs and of two l2 that suit each. LIBMF has
+           no biases; it sees ratings less their mean.
 bpr        60 items of each of 20,000 users, drawn by planted tastes: AUC and precision at 10 on a
            tenth that was held out, at several numbers of epochs and the better of settings.
 

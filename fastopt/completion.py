@@ -251,7 +251,7 @@ def factorize(
     nonnegative: bool = False,
     epochs: int = 20,
     step: float = 0.1,
-    schedule: str = "epoch_decay",
+    schedule: str = "inverse",
     decay: float = 0.9,
     adaptive: bool = True,
     mode: str = "auto",
@@ -303,8 +303,9 @@ def factorize(
     step : float, default 0.1
         In units of the ratings' spread s, their standard deviation (root mean square without
         biases; 1 for logistic and bpr): see Notes.
-    schedule : {"epoch_decay", "constant", "inverse"}
-        In epoch e = 0, 1, ...: step * decay ** e; step; step / (1 + e * (1 - decay) / decay).
+    schedule : {"inverse", "epoch_decay", "constant"}
+        In epoch e = 0, 1, ...: step / (1 + e * (1 - decay) / decay); step * decay ** e, as in [1]_;
+        step.
     decay : float in (0, 1], default 0.9
     adaptive : bool, default True
         Divide the steps of each user and item by the root of its squared derivatives so far.
@@ -367,7 +368,7 @@ def factorize(
     step / sqrt(1 + G_u), and over s). This is the AdaGrad of [3]_, one rate for a row, with the
     mean for the item's own square: two sums less per rating, and as good per epoch.
 
-    The first factors are uniform, around 0 with variance v = 0.05 s / rank; without biases, from 0
+    The first factors are uniform, around 0 with variance v = 0.1 s / rank; without biases, from 0
     such that the mean prediction is that of the ratings, if that is above 0; else if nonnegative,
     from 0 to 2 sqrt(v). Larger ones train faster in the first epochs, and to worse models.
 

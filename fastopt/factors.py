@@ -13,10 +13,10 @@ from fastopt.checks import count, flag, number, one_of
 from fastopt.ratings import LOSSES, Grid, Ratings
 from fastopt.threads import resolve
 
-SCHEDULES = ("epoch_decay", "constant", "inverse")
+SCHEDULES = ("inverse", "epoch_decay", "constant")
 MODES = ("auto", "shared", "blocks")
 LARGEST_DECAY = 0.5  # of a row in one step, by l2
-START = 0.05  # variance of the first factors, times the rank and over the spread
+START = 0.1  # variance of the first factors, times the rank and over the spread
 LARGEST_DECAY = 0.5  # of a step times l2
 
 

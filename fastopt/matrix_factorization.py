@@ -66,7 +66,7 @@ class MatrixFactorization(BaseEstimator):
         Whether there are mean, b and c.
     non_negative : bool, default False
         Keep the factors at 0 or above.
-    max_iter : int, default 20
+    max_iter : int, default 50
         Epochs at most.
     tol : float or None, default 1e-3
         Stop when the exact objective (with `early_stopping`, the loss of the ratings held out) did
@@ -76,8 +76,8 @@ class MatrixFactorization(BaseEstimator):
     early_stopping : bool, default False
         Hold out `validation_fraction` of the ratings in `fit`.
     validation_fraction : float, default 0.1
-    learning_rate : {"epoch_decay", "constant", "inverse"}, default "epoch_decay"
-        In epoch e = 0, 1, ...: eta0 * decay ** e; eta0; eta0 / (1 + e * (1 - decay) / decay).
+    learning_rate : {"inverse", "epoch_decay", "constant"}, default "inverse"
+        In epoch e = 0, 1, ...: eta0 / (1 + e * (1 - decay) / decay); eta0 * decay ** e; eta0.
     eta0 : float, default 0.1
         First step, in units of the ratings' spread.
     decay : float in (0, 1], default 0.9
@@ -144,12 +144,12 @@ class MatrixFactorization(BaseEstimator):
         alpha_bias: float | None = None,
         fit_biases: bool = True,
         non_negative: bool = False,
-        max_iter: int = 20,
+        max_iter: int = 50,
         tol: float | None = 1e-3,
         n_iter_no_change: int = 5,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        learning_rate: str = "epoch_decay",
+        learning_rate: str = "inverse",
         eta0: float = 0.1,
         decay: float = 0.9,
         adaptive: bool = True,

@@ -240,7 +240,7 @@ BAD = [
     ({"n_iter_no_change": 0}, "n_iter_no_change must be at least 1"),
     ({"early_stopping": 1}, "early_stopping must be True or False"),
     ({"early_stopping": True, "validation_fraction": 2}, "validation_fraction must be"),
-    ({"learning_rate": "optimal"}, "learning_rate must be one of 'epoch_decay'"),
+    ({"learning_rate": "optimal"}, "learning_rate must be one of 'inverse'"),
     ({"eta0": 0}, "eta0 must be a number"),
     ({"decay": 2}, "decay must be a number"),
     ({"adaptive": 1}, "adaptive must be True or False"),
