@@ -128,7 +128,8 @@ enum { BATCH = 256 }; /* ratings whose predictions are kept at once */
 typedef struct {
     const fo_factor_run *run;
     const fo_blocks *blocks;
-    fo_factor_sums *sums; /* of each block */
+    ptrdiff_t first;      /* block */
+    fo_factor_sums *sums; /* of each block from there on */
 } pass;
 
 static const double *factors_of(const fo_factors *m, int axis, ptrdiff_t row, double *out) {
@@ -198,7 +199,7 @@ static void loss_body(void *ctx, int worker, int workers) {
     const int pairs = m->loss == FO_PAIRWISE;
     double margin[BATCH];
     uint32_t negative[BATCH];
-    for (ptrdiff_t b = worker; b < bands * bands; b += workers) {
+    for (ptrdiff_t b = p->first + worker; b < p->first + bands; b += workers) {
         fo_factor_sums sums = {0};
         for (int64_t at = p->blocks->start[b]; at < p->blocks->start[b + 1]; at += BATCH) {
             const int64_t left = p->blocks->start[b + 1] - at;
@@ -216,19 +217,19 @@ static void loss_body(void *ctx, int worker, int workers) {
                 sums.penalty += penalty(m, 1, negative[k]);
             }
         }
-        p->sums[b] = sums;
+        p->sums[b - p->first] = sums;
     }
 }
 
-int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, fo_factor_sums *sums,
-                   int threads) {
-    const ptrdiff_t count = blocks->grid->bands * blocks->grid->bands;
-    pass p = {.run = run, .blocks = blocks};
+int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, ptrdiff_t band,
+                   fo_factor_sums *sums, int threads) {
+    const ptrdiff_t bands = blocks->grid->bands;
+    pass p = {.run = run, .blocks = blocks, .first = band * bands};
     *sums = (fo_factor_sums){0};
-    p.sums = (fo_factor_sums *)malloc((size_t)count * sizeof *p.sums);
+    p.sums = (fo_factor_sums *)malloc((size_t)bands * sizeof *p.sums);
     if (!p.sums) return 0;
     fo_parallel(loss_body, &p, threads);
-    for (ptrdiff_t b = 0; b < count; b++) {
+    for (ptrdiff_t b = 0; b < bands; b++) {
         sums->loss += p.sums[b].loss, sums->right += p.sums[b].right;
         sums->count += p.sums[b].count, sums->penalty += p.sums[b].penalty;
     }

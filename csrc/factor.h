@@ -199,14 +199,14 @@ void fo_factor_epoch(fo_factor_run *run, int64_t epoch);
 int fo_factor_blocks(const fo_factor_run *run, ptrdiff_t unit, ptrdiff_t *blocks);
 void fo_factor_slice(fo_factor_run *run, ptrdiff_t start, ptrdiff_t stop, int threads);
 
-/* Over all ratings of `blocks`, in an order that does not depend on threads; pairwise, over one
-   draw of negatives. Returns 0 if there is no memory. */
+/* Over all ratings of a band of users, in an order that does not depend on threads; pairwise, over
+   one draw of negatives. Returns 0 if there is no memory. */
 typedef struct {
     double loss, count;
     double right, penalty; /* pairwise: pairs in the right order, and l2 of the negatives */
 } fo_factor_sums;
-int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, fo_factor_sums *sums,
-                   int threads);
+int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, ptrdiff_t band,
+                   fo_factor_sums *sums, int threads);
 /* The sum of degree * (l2 / 2 * |factors|^2 + l2_bias / 2 * bias^2) over the rows of an axis. */
 double fo_factor_penalty(const fo_factors *m, int axis, const int64_t *degrees, ptrdiff_t rows);
 

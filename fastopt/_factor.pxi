@@ -94,8 +94,8 @@ cdef extern from "factor.h" nogil:
         double count
         double right
         double penalty
-    int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, fo_factor_sums *sums,
-                       int threads)
+    int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, Py_ssize_t band,
+                       fo_factor_sums *sums, int threads)
     double fo_factor_penalty(const fo_factors *m, int axis, const int64_t *degrees,
                              Py_ssize_t rows)
     double fo_factor_squares(const fo_factors *m, int axis, Py_ssize_t rows)
@@ -321,14 +321,16 @@ cdef class Factorization:
         cdef int count = fo_factor_blocks(&self.run, unit, found)
         return [found[k] for k in range(count)]
 
-    def loss(self, Blocks blocks, int threads):
-        """Return the sums of losses and the like over some blocks; see fo_factor_sums."""
+    def loss(self, Blocks blocks, Py_ssize_t band, int threads):
+        """Return the sums of losses and the like over a band of users; see fo_factor_sums."""
         cdef fo_factor_sums sums
         cdef int ok
         if blocks.bands != self.blocks.bands or blocks.b.dtype != self.blocks.b.dtype:
             raise ValueError("blocks must be of the grid of the run")
+        if not 0 <= band < self.blocks.bands:
+            raise ValueError("band must be one of the grid's")
         with nogil:
-            ok = fo_factor_loss(&self.run, &blocks.b, &sums, threads)
+            ok = fo_factor_loss(&self.run, &blocks.b, band, &sums, threads)
         if not ok:
             raise MemoryError
         return sums

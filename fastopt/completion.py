@@ -22,8 +22,8 @@ RATINGS_PER_THREAD = 100_000  # with fewer, waiting for threads costs more than 
 Callback = Callable[[FactorProgress], Any]
 
 
-def choose_mode(settings: Settings, n: int, bands: int) -> tuple[str, int, str]:
-    """Return mode, threads, and why."""
+def choose_mode(settings: Settings, n: int, most: int) -> tuple[str, int, str]:
+    """Return mode, threads (so many can be of use), and why."""
     threads = settings.threads
     if _core.openmp() == "none":
         return "serial", 1, "built without OpenMP"
@@ -35,9 +35,9 @@ def choose_mode(settings: Settings, n: int, bands: int) -> tuple[str, int, str]:
         threads = min(threads, n // RATINGS_PER_THREAD)
         if threads < 2:
             return "serial", 1, f"{n} ratings are too few for more than one thread"
-    if bands == 1:
+    if most == 1:
         return "serial", 1, "too few ratings, users or items for blocks that differ in both"
-    threads = min(threads, bands)
+    threads = min(threads, most)
     if settings.mode != "auto":
         return settings.mode, threads, "asked for"
     if settings.random_state is None:
@@ -87,14 +87,22 @@ class Run:
 
     def measure(self) -> dict[str, Any]:
         """Return the objective, the mean loss, and the like."""
-        sums = self.native.loss(self.grid.blocks, self.threads)
+        sums = self._sums(self.grid.blocks)
         penalty = sum(self.native.penalty(a, self.grid.degrees[a]) for a in (0, 1))
         total = sums["loss"] + penalty + sums["penalty"]
         found = {"objective": total / max(self.n, 1)} | self._means("", sums)
         if self.grid.held is not None:
-            sums = self.native.loss(self.grid.held, self.threads)
+            sums = self._sums(self.grid.held)
             found |= self._means("validation_", sums)
         return found
+
+    def _sums(self, blocks: _core.Blocks) -> dict[str, float]:
+        """Add up what the bands have, in order; Ctrl-C comes between two of them."""
+        total = dict.fromkeys(("loss", "count", "right", "penalty"), 0.0)
+        for band in range(blocks.bands):
+            for name, value in self.native.loss(blocks, band, self.threads).items():
+                total[name] += value
+        return total
 
     def _means(self, prefix: str, sums: dict[str, float]) -> dict[str, float]:
         n = max(sums["count"], 1.0)
@@ -349,7 +357,8 @@ def factorize(
     MemoryError
         If ratings or factors would not fit.
     KeyboardInterrupt
-        On Ctrl-C, within 0.2 s; its attribute `result` is the FactorizationResult so far.
+        On Ctrl-C, within 0.2 s once the ratings are in their blocks (50 ns a rating); its attribute
+        `result` is the FactorizationResult so far.
 
     Warns
     -----
@@ -437,7 +446,8 @@ def complete(
     grid = Grid(ratings, loss=s.loss, dtype=s.dtype, rank=s.rank, seed=seed, threads=s.threads)
     model = Model(grid, s, ratings, seed, start)
     model.check_step()
-    mode, threads, reason = choose_mode(s, ratings.n, grid.bands)
+    most = max(1, grid.bands // 2) if s.loss == "bpr" else grid.bands  # units in a round
+    mode, threads, reason = choose_mode(s, ratings.n, most)
     run = Run(grid, model, s, mode == "shared", threads, seed)
     result = FactorizationResult.empty(s, model.mean, model.spread)
     result.mode, result.reason, result.threads = mode, reason, threads
