@@ -77,7 +77,7 @@ static uint32_t items_of(const fo_grid *g) {
 }
 
 static void train(fo_factor_run *run, ptrdiff_t unit) {
-    const fo_factors *m = &run->model;
+    const fo_factor_model *m = &run->model;
     const fo_blocks *blocks = run->blocks;
     ptrdiff_t block[2];
     const int count = fo_factor_blocks(run, unit, block);
@@ -132,21 +132,21 @@ typedef struct {
     fo_factor_sums *sums; /* of each block from there on */
 } pass;
 
-static const double *factors_of(const fo_factors *m, int axis, ptrdiff_t row, double *out) {
+static const double *factors_of(const fo_factor_model *m, int axis, ptrdiff_t row, double *out) {
     for (ptrdiff_t f = 0; f < m->rank; f++)
         out[f] = m->dtype == FO_F32 ? (double)((const float *)m->rows[axis])[row * m->rank + f]
                                     : ((const double *)m->rows[axis])[row * m->rank + f];
     return out;
 }
 
-static double bias_of(const fo_factors *m, int axis, ptrdiff_t row) {
+static double bias_of(const fo_factor_model *m, int axis, ptrdiff_t row) {
     return m->dtype == FO_F32 ? (double)((const float *)m->extra[axis])[2 * row]
                               : ((const double *)m->extra[axis])[2 * row];
 }
 
 enum { MOST_RANK = 256 }; /* a multiple of a line */
 
-static double penalty(const fo_factors *m, int axis, ptrdiff_t row) {
+static double penalty(const fo_factor_model *m, int axis, ptrdiff_t row) {
     double x[MOST_RANK], sum = 0;
     const double bias = bias_of(m, axis, row);
     factors_of(m, axis, row, x);
@@ -154,14 +154,15 @@ static double penalty(const fo_factors *m, int axis, ptrdiff_t row) {
     return m->l2 / 2 * sum + m->l2_bias / 2 * bias * bias;
 }
 
-double fo_factor_penalty(const fo_factors *m, int axis, const int64_t *degrees, ptrdiff_t rows) {
+double fo_factor_penalty(const fo_factor_model *m, int axis, const int64_t *degrees,
+                         ptrdiff_t rows) {
     double sum = 0;
     for (ptrdiff_t row = 0; row < rows; row++)
         if (degrees[row]) sum += (double)degrees[row] * penalty(m, axis, row);
     return sum;
 }
 
-double fo_factor_squares(const fo_factors *m, int axis, ptrdiff_t rows) {
+double fo_factor_squares(const fo_factor_model *m, int axis, ptrdiff_t rows) {
     return fo_current()->reduce[FO_SUMSQ][m->dtype](rows * m->rank, 1, m->rows[axis], NULL);
 }
 
@@ -177,7 +178,7 @@ static double y_at(const fo_blocks *b, int64_t k) {
 
 /* One item for each rating, out of all; FO_NONE where the user has what was drawn. */
 static void draw(const pass *p, int64_t start, ptrdiff_t n, uint32_t items, uint32_t *negative) {
-    const fo_factors *m = &p->run->model;
+    const fo_factor_model *m = &p->run->model;
     const fo_grid *g = p->blocks->grid;
     for (ptrdiff_t k = 0; k < n; k++) {
         const uint32_t u = user_at(p->blocks, start + k);
@@ -192,7 +193,7 @@ static void draw(const pass *p, int64_t start, ptrdiff_t n, uint32_t items, uint
 
 static void loss_body(void *ctx, int worker, int workers) {
     const pass *p = (const pass *)ctx;
-    const fo_factors *m = &p->run->model;
+    const fo_factor_model *m = &p->run->model;
     const fo_factor_kernels *kernels = fo_current()->factor;
     const ptrdiff_t bands = p->blocks->grid->bands;
     const uint32_t items = items_of(p->blocks->grid);
@@ -211,7 +212,7 @@ static void loss_body(void *ctx, int worker, int workers) {
                 if (pairs && negative[k] == FO_NONE) continue;
                 sums.count++;
                 sums.loss +=
-                    kernels->value[m->loss](margin[k], pairs ? 1 : y_at(p->blocks, at + k));
+                    kernels->value[m->loss](margin[k], pairs ? 1 : y_at(p->blocks, at + k), 0);
                 if (!pairs) continue;
                 sums.right += margin[k] > 0 ? 1 : margin[k] == 0 ? 0.5 : 0;
                 sums.penalty += penalty(m, 1, negative[k]);

@@ -112,7 +112,7 @@ typedef struct {
     double weight[2];    /* what a squared derivative adds to the squares of a user, an item */
     const int64_t *seen; /* pairwise: where each user's items start in */
     const uint32_t *items;
-} fo_factors;
+} fo_factor_model;
 
 /* Where negatives come from: an item's own band, or another one. */
 typedef struct {
@@ -133,7 +133,7 @@ static inline uint32_t fo_share(uint32_t x, uint32_t size) {
 }
 
 /* Whether a user has an item. */
-static inline int fo_has(const fo_factors *m, uint32_t u, uint32_t i) {
+static inline int fo_has(const fo_factor_model *m, uint32_t u, uint32_t i) {
     const uint32_t *low = m->items + m->seen[u];
     ptrdiff_t n = (ptrdiff_t)(m->seen[u + 1] - m->seen[u]);
     while (n > 0) {
@@ -151,7 +151,7 @@ enum { FO_TRIES = 16 };
 static const uint32_t FO_NONE = UINT32_MAX;
 
 /* An item that the user does not have, by the rating's number; FO_NONE after some tries. */
-static inline uint32_t fo_negative(const fo_factors *m, const fo_negatives *from, uint32_t u,
+static inline uint32_t fo_negative(const fo_factor_model *m, const fo_negatives *from, uint32_t u,
                                    uint64_t number) {
     for (uint64_t k = 0; k < FO_TRIES; k++) {
         const uint64_t x = fo_mix(from->key + number * FO_TRIES + k);
@@ -164,21 +164,21 @@ static inline uint32_t fo_negative(const fo_factors *m, const fo_negatives *from
 
 /* kernels.c: trains on n ratings, the first of which has a number, in order; returns 1 if it
    diverges. racy: other threads may be at the same rows. */
-typedef int fo_factor_train(const fo_factors *m, const void *ratings, ptrdiff_t n, int racy,
+typedef int fo_factor_train(const fo_factor_model *m, const void *ratings, ptrdiff_t n, int racy,
                             const fo_negatives *from, uint64_t number);
 /* out[k] = the prediction of a rating, or of a rating less that of negative[k]. */
-typedef void fo_factor_margins(const fo_factors *m, const void *ratings, ptrdiff_t n,
+typedef void fo_factor_margins(const fo_factor_model *m, const void *ratings, ptrdiff_t n,
                                const uint32_t *negative, double *out);
 
 struct fo_factor_kernels {
     fo_factor_train *train[FO_RATED_LOSSES][FO_DTYPES];
     fo_factor_margins *margins[FO_DTYPES];
-    double (*value[FO_RATED_LOSSES])(double p, double y);
+    double (*value[FO_RATED_LOSSES])(double p, double y, double a);
 };
 
 typedef struct {
     const fo_blocks *blocks;
-    fo_factors model;
+    fo_factor_model model;
     uint64_t seed;
     int racy;        /* no thread waits for another: those ahead may meet rows of those behind */
     int64_t epoch;   /* set with fo_factor_epoch */
@@ -208,10 +208,11 @@ typedef struct {
 int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, ptrdiff_t band,
                    fo_factor_sums *sums, int threads);
 /* The sum of degree * (l2 / 2 * |factors|^2 + l2_bias / 2 * bias^2) over the rows of an axis. */
-double fo_factor_penalty(const fo_factors *m, int axis, const int64_t *degrees, ptrdiff_t rows);
+double fo_factor_penalty(const fo_factor_model *m, int axis, const int64_t *degrees,
+                         ptrdiff_t rows);
 
 /* The sum of squares of all factors of an axis. */
-double fo_factor_squares(const fo_factors *m, int axis, ptrdiff_t rows);
+double fo_factor_squares(const fo_factor_model *m, int axis, ptrdiff_t rows);
 
 /* out[k] = mean + biases + product of the factors of pair k, in double; rows as the caller has
    them: contiguous, of `rank` numbers; biases of FO_F64. */

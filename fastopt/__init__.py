@@ -3,6 +3,7 @@
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
 from fastopt import functional, presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
+from fastopt.adafactor import Adafactor
 from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
 from fastopt.arena import Arena
@@ -12,6 +13,7 @@ from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 from fastopt.factors import FactorizationResult
 from fastopt.layerwise import LAMB, LARS
+from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
 from fastopt.runner import HogwildResult, hogwild
@@ -32,6 +34,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "SGD",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -43,6 +46,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "HogwildResult",
     "Lion",
     "Lookahead",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -16,6 +16,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 include "_dispatch.pxi"
 include "_plan.pxi"
+include "_factored.pxi"
+include "_muon.pxi"
 include "_lowprecision.pxi"
 include "_rows.pxi"
 include "_sparse.pxi"

@@ -50,7 +50,7 @@ cdef extern from "factor.h" nogil:
         int64_t *start
         double factor
         double shift
-    ctypedef struct fo_factors:
+    ctypedef struct fo_factor_model:
         int loss
         int dtype
         int biased
@@ -69,7 +69,7 @@ cdef extern from "factor.h" nogil:
         const uint32_t *items
     ctypedef struct fo_factor_run:
         const fo_blocks *blocks
-        fo_factors model
+        fo_factor_model model
         uint64_t seed
         int racy
         uint32_t *order
@@ -96,9 +96,9 @@ cdef extern from "factor.h" nogil:
         double penalty
     int fo_factor_loss(const fo_factor_run *run, const fo_blocks *blocks, Py_ssize_t band,
                        fo_factor_sums *sums, int threads)
-    double fo_factor_penalty(const fo_factors *m, int axis, const int64_t *degrees,
+    double fo_factor_penalty(const fo_factor_model *m, int axis, const int64_t *degrees,
                              Py_ssize_t rows)
-    double fo_factor_squares(const fo_factors *m, int axis, Py_ssize_t rows)
+    double fo_factor_squares(const fo_factor_model *m, int axis, Py_ssize_t rows)
     void fo_factor_predict(const fo_ratings *pairs, int dtype, Py_ssize_t rank, const void *users,
                            const void *items, const double *user_biases,
                            const double *item_biases, double mean, double *out, int threads)
@@ -278,7 +278,7 @@ cdef class Factorization:
                   double l2_bias, bint racy, uint64_t seed, seen, items):
         import numpy
         self.blocks, self.held, self.run.blocks = blocks, Buffers(), &blocks.b
-        cdef fo_factors *m = &self.run.model
+        cdef fo_factor_model *m = &self.run.model
         m.loss, m.dtype, m.rank = FACTOR_LOSSES.index(loss), blocks.b.dtype, rank
         m.biased, m.adaptive, m.nonnegative = biased, adaptive, nonnegative
         m.mean, m.gain, m.l2, m.l2_bias = mean, gain, l2, l2_bias

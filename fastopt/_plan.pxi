@@ -8,6 +8,7 @@ cdef extern from "fastopt.h" nogil:
         FO_MAX_STATES
         FO_MAX_SCALARS
         FO_QUANTUM
+        FO_NOISE
         FO_F32
         FO_F64
         FO_BF16
@@ -32,7 +33,7 @@ cdef extern from "fastopt.h" nogil:
         int ndim
         const Py_ssize_t *shape
         const Py_ssize_t *strides
-        int contiguous
+        int contiguous, reversed
     ctypedef struct fo_state:
         int type
         char *data
@@ -46,6 +47,14 @@ cdef extern from "fastopt.h" nogil:
         double *factor
         double *soft
         double step_factor, step_soft
+    ctypedef struct fo_factored:
+        Py_ssize_t matrices, rows, columns
+        double *row
+        double *column
+        void *full
+        void *row_factor
+        void *column_factor
+        double weight, added, least, factor
     ctypedef struct fo_segment:
         int dtype, frozen, stochastic
         uint32_t number
@@ -56,6 +65,7 @@ cdef extern from "fastopt.h" nogil:
         void *average
         double *row_scale
         fo_state states[4]
+        fo_factored *factored
         const fo_group *group
         double gain, l2_gain, lr_gain
         const int64_t *rows
@@ -273,6 +283,10 @@ cdef class Plan:
     cdef double *row_scales
     cdef size_t *hulls
     cdef Py_ssize_t n_hulls
+    cdef fo_factored *factored  # of each parameter, see _factored.pxi; NULL for most rules
+    cdef double *sums
+    cdef char *factors
+    cdef bint orthogonal  # see _muon.pxi
 
     def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls,
                   dict extra=None):
@@ -390,7 +404,7 @@ cdef class Plan:
             view, largest = self.hold_other(codes), self.hold_other(magnitudes)
             if (view.itemsize != 1 or view.len != n or type_of(largest) != FO_F32
                     or largest.len // 4 != (n + FO_QUANTUM - 1) // FO_QUANTUM
-                    or self.segments[k].dtype != FO_F32
+                    or self.segments[k].dtype != FO_F32 or <size_t>view.buf % 4 != 0
                     or not PyBuffer_IsContiguous(view, b"C")
                     or not PyBuffer_IsContiguous(largest, b"C")):
                 raise ValueError(f"an 8-bit state of {self.names[k]!r} has the wrong layout")
@@ -399,7 +413,7 @@ cdef class Plan:
         else:
             view = self.hold_like(k, value, -1)
             state.type = type_of(view)
-            if arithmetic_of(state.type) != self.segments[k].dtype:
+            if arithmetic_of(state.type) != self.segments[k].dtype or state.type == FO_F16:
                 raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
         state.data = <char *>view.buf
         return 0
@@ -420,6 +434,9 @@ cdef class Plan:
         free(self.partials)
         free(self.row_scales)
         free(self.hulls)
+        free(self.factored)
+        free(self.sums)
+        free(self.factors)
 
     cdef int claim(self) except -1:
         if not fo_claim(&self.busy):
@@ -538,6 +555,9 @@ cdef class Plan:
                              "optimizer with lazy='row', 'catchup' or 'dense'")
         try:
             PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            if view.ndim > 0 and view.strides == NULL:  # as ctypes has it; memoryview works it out
+                PyBuffer_Release(view)
+                PyObject_GetBuffer(memoryview(grad), view, PyBUF_STRIDES | PyBUF_FORMAT)
             return False
         except TypeError:
             raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
@@ -741,25 +761,14 @@ cdef class Plan:
         Right even where its square is out of range.
         """
         cdef double result
-        cdef double scale = 1
         cdef int of = FO_OF_W if of_w else FO_OF_G
         cdef const fo_segment *first = self.segments if k < 0 else &self.segments[k]
         cdef Py_ssize_t count = self.count if k < 0 else 1
         if self.held != self.count or k >= self.count:
             raise RuntimeError("the plan holds no gradients")
         with nogil:
-            result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1, self.partials, threads)
-            if not 1e-280 < result < 1e300:
-                scale = fo_reduce_all(first, count, of, 0, FO_ABSMAX, 1, self.partials, threads)
-                if isfinite(scale) and scale > 0:
-                    # A power of two near the maximum: scaling by it is exact.
-                    scale = power_of_two(scale)
-                    result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1 / scale, self.partials,
-                                           threads)
-                else:
-                    result = scale
-                    scale = 1
-        return sqrt(result) * scale
+            result = norm_of(self, first, count, of, threads)
+        return result
 
     def zero_gradients(self):
         """Set all held gradients to zero."""
@@ -828,6 +837,27 @@ cdef class Plan:
             if size != 0 and length != 0:
                 segment.lr_gain = size / length
 
+    def set_rate(self, Py_ssize_t k, double factor):
+        """Multiply the rule's first number for parameter k from now on."""
+        self.segments[k].lr_gain = factor
+
+    def factor(self, list moments):
+        """Make g the direction of Adafactor in every step; its rule ends with the numbers for it.
+
+        `moments`: for each parameter the averages of its rows' and of its columns' mean squares,
+        or one array with an average for each element.
+        """
+        attach_moments(self, moments)
+
+    def orthogonalize(self, str first):
+        """Make every step two passes: rule `first`, then this rule.
+
+        The last state of the first is a scratch matrix, which is made orthogonal in between and is
+        the gradient of the second.
+        """
+        self.first = list(rules()).index(first)
+        self.orthogonal = True
+
     def clip_rows(self, double most, int threads):
         """Clip the norm of every row of every gradient in the next step."""
         cdef Py_ssize_t rows = 0
@@ -848,15 +878,25 @@ cdef class Plan:
         cdef uint32_t key = self.key()
         if self.held != self.count:
             raise RuntimeError("the plan holds no gradients")
+        if self.orthogonal:
+            return orthogonal_step(self, key, threads, lr, grad_norm, clip_coef)
         if self.first >= 0:
             with nogil:
                 self.first_pass(key, threads)
+        if self.factored:
+            with nogil:
+                find_directions(self, threads)
         self.before_rows(threads)
         if self.elements < GIL_WORTH:
             bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, 1)
         else:
             with nogil:
                 bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, threads)
+        self.finish(threads)
+        return self.info(lr, grad_norm, clip_coef, bad, False)
+
+    cdef void finish(self, int threads) noexcept:
+        """Bound the rows' norms, and count the step."""
         for k in range(self.count):
             if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
                 with nogil:
@@ -865,7 +905,6 @@ cdef class Plan:
             self.segments[k].row_scale = NULL
         self.after_rows()
         self.t += 1
-        return self.info(lr, grad_norm, clip_coef, bad, False)
 
     cdef int before_rows(self, int threads) except -1:
         """Bring parameters up to date that are stepped as a whole, or that have much to make up."""
@@ -920,6 +959,23 @@ cdef class Plan:
 
 cdef int sgd_rule() except -1:
     return list(rules()).index("sgd")
+
+
+cdef double norm_of(Plan plan, const fo_segment *first, Py_ssize_t count, int of,
+                    int threads) noexcept nogil:
+    """The 2-norm over the gradients or parameters of some segments."""
+    cdef double scale = 1, result
+    result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1, plan.partials, threads)
+    if not 1e-280 < result < 1e300:
+        scale = fo_reduce_all(first, count, of, 0, FO_ABSMAX, 1, plan.partials, threads)
+        if isfinite(scale) and scale > 0:
+            # A power of two near the maximum: scaling by it is exact.
+            scale = power_of_two(scale)
+            result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1 / scale, plan.partials, threads)
+        else:
+            result = scale
+            scale = 1
+    return sqrt(result) * scale
 
 
 cdef void fill_zero(const fo_array *a, Py_ssize_t n) noexcept nogil:

@@ -291,7 +291,7 @@ def test_the_same_bits_on_every_instruction_set(loss, dtype):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_threads_that_do_not_wait_train_as_well(monkeypatch, need_threads, loss):
-    monkeypatch.setattr(ratings, "BLOCK_RATINGS", 256)
+    monkeypatch.setattr(ratings, "BLOCK_RATINGS", 64)  # 18 bands: eight threads' work even for bpr
     X, y = make(400, 300, 0.3, loss=loss)
     same = {"loss": loss, "rank": 4, "epochs": 40, "track_objective": True}
     alone = [factorize(X, y, threads=1, random_state=seed, **same) for seed in range(3)]
