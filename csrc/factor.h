@@ -4,7 +4,14 @@
 
 #include "fastopt.h"
 
-enum { FO_RATED_SQUARED, FO_RATED_ABSOLUTE, FO_RATED_LOGISTIC, FO_PAIRWISE, FO_RATED_LOSSES };
+enum {
+    FO_RATED_SQUARED,
+    FO_RATED_ABSOLUTE,
+    FO_RATED_LOGISTIC,
+    FO_RATED_HINGE,
+    FO_PAIRWISE,
+    FO_RATED_LOSSES
+};
 enum { FO_CHUNKS = 64 }; /* parts of the ratings, whatever the number of threads */
 enum { FO_NEAR = 16 };   /* rows whose ratings lie together in a block */
 enum { FO_LINE = 64 };   /* bytes: rows of factors start at multiples of it */
@@ -30,12 +37,11 @@ typedef struct {
     uint64_t seed, held; /* rating k is held out if its random number is below `held` */
 } fo_ratings;
 
-/* Of the ratings that are not held out. */
 typedef struct {
-    ptrdiff_t n, held;
-    double first, sum, squares; /* of y - first */
-    double least, most;
-    int zeros, ones, minus_ones, others; /* which values there are */
+    ptrdiff_t n, held;                   /* n: not held out */
+    double first, sum, squares;          /* of their y - first */
+    double least, most;                  /* of all */
+    int zeros, ones, minus_ones, others; /* which values there are, of all */
 } fo_ratings_facts;
 
 /* The row of rating k on an axis. *row is that of a rating before it, 0 to begin with. */
@@ -109,7 +115,7 @@ typedef struct {
     double mean;       /* added to all predictions */
     double step, gain; /* of factors; biases have gain times as much */
     double l2, l2_bias;
-    double weight[2];    /* what a squared derivative adds to the squares of a user, an item */
+    double weight[2];    /* a user, an item: the square of weight * derivative joins its squares */
     const int64_t *seen; /* pairwise: where each user's items start in */
     const uint32_t *items;
 } fo_factor_model;

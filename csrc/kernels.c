@@ -67,9 +67,11 @@ static const fo_factor_kernels factor = {
     .train = {{factor_squared_f32, factor_squared_f64},
               {factor_absolute_f32, factor_absolute_f64},
               {factor_logistic_f32, factor_logistic_f64},
+              {factor_hinge_f32, factor_hinge_f64},
               {factor_pairs_f32, factor_pairs_f64}},
     .margins = {factor_margins_f32, factor_margins_f64},
-    .value = {squared_value_f64, absolute_value_f64, logistic_value_f64, logistic_value_f64},
+    .value = {squared_value_f64, absolute_value_f64, logistic_value_f64, hinge_value_f64,
+              logistic_value_f64},
 };
 
 static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};

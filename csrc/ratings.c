@@ -72,19 +72,18 @@ static void check_chunk(check *p, ptrdiff_t c) {
             return;
         }
         const double y = y_of(r, k), d = y - f.first;
-        if (!(fabs(y) <= 1e30)) {
+        if (!(fabs(y) <= 1e24)) {
             p->bad[c] = FO_RATINGS_VALUE, p->where[c] = k;
             return;
         }
-        if (held_out(r, k)) {
-            f.held++;
-            continue;
-        }
-        f.n++, f.sum += d, f.squares += d * d;
         if (y < f.least) f.least = y;
         if (y > f.most) f.most = y;
         f.zeros |= y == 0, f.ones |= y == 1, f.minus_ones |= y == -1;
         f.others |= !(y == 0 || y == 1 || y == -1);
+        if (held_out(r, k))
+            f.held++;
+        else
+            f.n++, f.sum += d, f.squares += d * d;
     }
     p->facts[c] = f;
 }
@@ -110,7 +109,7 @@ int fo_ratings_check(const fo_ratings *r, ptrdiff_t length, fo_ratings_facts *fa
     if (!p) return -1;
     p->r = r;
     p->first = r->n > 0 ? y_of(r, 0) : 0; /* what the others are taken from */
-    if (!(fabs(p->first) <= 1e30)) {
+    if (!(fabs(p->first) <= 1e24)) {
         free(p);
         *where = 0;
         return FO_RATINGS_VALUE;

@@ -103,7 +103,7 @@ cdef extern from "factor.h" nogil:
                            const void *items, const double *user_biases,
                            const double *item_biases, double mean, double *out, int threads)
 
-FACTOR_LOSSES = ("squared", "absolute", "logistic", "bpr")
+FACTOR_LOSSES = ("squared", "absolute", "logistic", "hinge", "bpr")
 LINE_BYTES = FO_LINE
 
 
@@ -119,7 +119,8 @@ cdef void *typed(Buffers held, name, source, str format, Py_ssize_t size,
                  bint writable=False) except NULL:
     """Return an array of our own making: its type and size are right, or it is a bug."""
     cdef Py_buffer *view = held.take(name, source, writable)
-    if view.format.decode().lstrip("@=<>") not in format or view.shape[0] < size:
+    if (view.format.decode().lstrip("@=<>") not in format or view.shape[0] < size
+            or view.itemsize != (4 if format in ("f", "IL") else 8)):
         raise ValueError(f"{name} must be {format} with {size} numbers")
     return view.buf
 
@@ -171,12 +172,12 @@ cdef class Ratings:
             raise ValueError(f"{name} must lie in 0..{shape[axis] - 1}; entry {where} is "
                              f"{source[where]}")
         if problem:
-            raise ValueError(f"{y[0]} must be finite, and at most 1e30 in size; entry {where} is "
+            raise ValueError(f"{y[0]} must be finite, and at most 1e24 in size; entry {where} is "
                              f"{y[1][where]}")
 
     @property
     def facts(self):
-        """What the ratings are that are not held out; squares is of y - first."""
+        """What the ratings are; n, sum and squares (of y - first) without those held out."""
         return self.f
 
     def count(self, Py_ssize_t stride, int64_t[::1] users, int64_t[::1] items):
@@ -222,9 +223,9 @@ cdef class Blocks:
         self.held, self.bands, self.grid.bands = Buffers(), bands, bands
         for a in range(2):
             self.grid.width[a] = widths[a]
-            self.grid.place[a] = <const uint32_t *>typed(self.held, "places", places[a], "I",
+            self.grid.place[a] = <const uint32_t *>typed(self.held, "places", places[a], "IL",
                                                          ratings.r.axis[a].size)
-            self.grid.sizes[a] = <const uint32_t *>typed(self.held, "sizes", sizes[a], "I", bands)
+            self.grid.sizes[a] = <const uint32_t *>typed(self.held, "sizes", sizes[a], "IL", bands)
             if places[a].max() >= bands * widths[a]:
                 raise ValueError("places must lie in the bands")
         self.b.grid, self.b.factor, self.b.shift = &self.grid, factor, shift
@@ -238,7 +239,7 @@ cdef class Blocks:
         n = self.start[-1]
         self.records = numpy.empty(n, [("user", "u4"), ("item", "u4"), ("y", dtype)])
         view = self.records.view("u4")
-        self.b.ratings = typed(self.held, "records", view, "I", 3 * n, True)
+        self.b.ratings = typed(self.held, "records", view, "IL", 3 * n, True)
         with nogil:
             ok = fo_blocks_fill(&ratings.r, &self.b, held, &cursors[0], threads)
         if not ok:
@@ -296,14 +297,14 @@ cdef class Factorization:
         if seen is not None:
             size = blocks.bands * blocks.grid.width[0] + 1
             m.seen = <const int64_t *>typed(self.held, "seen", seen, "lq", size)
-            m.items = <const uint32_t *>typed(self.held, "items", items, "I", seen[-1])
+            m.items = <const uint32_t *>typed(self.held, "items", items, "IL", seen[-1])
         order = numpy.empty(2 * blocks.bands, "u4")
-        self.run.order = <uint32_t *>typed(self.held, "order", order, "I", 2 * blocks.bands, True)
+        self.run.order = <uint32_t *>typed(self.held, "order", order, "IL", 2 * blocks.bands, True)
         self.units, self.round = fo_factor_units(&self.run), fo_factor_round(&self.run)
         fo_factor_epoch(&self.run, 0)
 
     def epoch(self, int64_t epoch, double step, double user_weight, double item_weight):
-        """Begin an epoch, with a step size and what squared derivatives add to rows' squares."""
+        """Begin an epoch; the squares of weight * derivative join rows' squares."""
         self.run.model.step = step
         self.run.model.weight[0], self.run.model.weight[1] = user_weight, item_weight
         fo_factor_epoch(&self.run, epoch)

@@ -69,8 +69,8 @@ class Run:
             self.native.squares(a) / (max(np.count_nonzero(self.grid.degrees[a]), 1) * s.rank)
             for a in (0, 1)
         ]
-        scale = 1 / (m.unit**2 * m.spread)
-        self.native.epoch(epoch, step, mean_squares[1] * scale, mean_squares[0] * scale)
+        weights = [math.sqrt(squares / m.spread) / m.unit for squares in mean_squares]
+        self.native.epoch(epoch, step, weights[1], weights[0])
         return step
 
     def advance(self, unit: int) -> int:
@@ -290,27 +290,28 @@ def factorize(
         A CSR, CSC or COO matrix whose stored entries, explicit zeros included, are the ratings; or
         pairs (user, item) from 0 on. int32 or int64. An entry that is there twice counts twice.
     y : array_like of shape (n,), optional
-        The ratings of pairs. Used where they lie if float32, float64, int32 or int64. Logistic:
-        all 0 or 1, or all -1 or +1. BPR: not needed; if given, above 0.
+        The ratings of pairs, at most 1e24 in size. Used where they lie if float32, float64, int32
+        or int64. Logistic and hinge: all 0 or 1, or all -1 or +1. BPR: not needed; if given,
+        above 0.
     rank : int, default 16
         Number of factors, 1 to 256.
-    loss : {"squared", "absolute", "logistic", "bpr"}
-        (p - y)^2 / 2; abs(p - y); log(1 + exp(-y p)) with y in -1, +1. "bpr" [4]_ is for what
-        users have: log(1 + exp(p_uj - p_ui)) with a random item j that user u does not have, which
-        is shrunk as well.
+    loss : {"squared", "absolute", "logistic", "hinge", "bpr"}
+        (p - y)^2 / 2; abs(p - y); log(1 + exp(-y p)) and max(0, 1 - y p) with y in -1, +1. "bpr"
+        [4]_ is for what users have: log(1 + exp(p_uj - p_ui)) with a random item j that user u does
+        not have, which is shrunk as well.
     l2 : float, default 0.05
     l2_bias : float, optional
         Default: l2.
     biases : bool, default True
-        Whether there are mean, b and c. The mean is that of the ratings (logistic: its log-odds),
-        not trained; BPR has only c.
+        Whether there are mean, b and c. The mean is that of the ratings (logistic: its log-odds;
+        hinge: that of labels -1 and +1), not trained; BPR has only c.
     nonnegative : bool, default False
         Keep factors at 0 or above, by projection; biases may be negative.
     epochs : int, default 20
         At most.
     step : float, default 0.1
         In units of the ratings' spread s, their standard deviation (root mean square without
-        biases; 1 for logistic and bpr): see Notes.
+        biases; 1 for logistic, hinge and bpr): see Notes.
     schedule : {"inverse", "epoch_decay", "constant"}
         In epoch e = 0, 1, ...: step / (1 + e * (1 - decay) / decay); step * decay ** e, as in [1]_;
         step.
@@ -330,7 +331,8 @@ def factorize(
     random_state : int, optional
         Of the first factors, and the order of ratings.
     validation_fraction : float, default 0
-        Share of the ratings that is held out, chosen by `random_state`.
+        Share of the ratings that is held out, chosen by `random_state`. For BPR they are compared
+        with items that the user does not have in the others.
     tol : float, optional
         Stop when the objective (the mean loss of the ratings held out, if any) did not fall by this
         part of its lowest value in `patience` epochs in a row, and return the best epoch's model.
@@ -373,8 +375,8 @@ def factorize(
         q_i -= r_i (g p_u + l2 q_i)        c_i -= s r_i (g + l2_bias c_i)
 
     where r_u = step / (s sqrt(1 + G_u)); G_u is the sum of the user's g^2 so far, times the mean
-    square of all items' factors at the beginning of the epoch, over s^3 (absolute, logistic, bpr:
-    step / sqrt(1 + G_u), and over s). This is the AdaGrad of [3]_, one rate for a row, with the
+    square of all items' factors at the beginning of the epoch, over s^3 (not squared: step / sqrt(1
+    + G_u), and over s). This is the AdaGrad of [3]_, one rate for a row, with the
     mean for the item's own square: two sums less per rating, and as good per epoch.
 
     The first factors are uniform, around 0 with variance v = 0.1 s / rank; without biases, from 0
@@ -441,6 +443,11 @@ def complete(
     )  # fmt: skip
     if ratings.facts["n"] == 0:
         raise ValueError("X must have at least one rating that is not held out")
+    if s.validation_fraction and not ratings.facts["held"]:
+        raise ValueError(
+            f"{s.names.get('validation_fraction', 'validation_fraction')} must be 0 or hold out at "
+            f"least one rating: {s.validation_fraction} of {ratings.n} held out none"
+        )
     if start is not None:
         start.fits(s, ratings.shape)
     grid = Grid(ratings, loss=s.loss, dtype=s.dtype, rank=s.rank, seed=seed, threads=s.threads)

@@ -15,7 +15,6 @@ from fastopt.threads import resolve
 
 SCHEDULES = ("inverse", "epoch_decay", "constant")
 MODES = ("auto", "shared", "blocks")
-LARGEST_DECAY = 0.5  # of a row in one step, by l2
 START = 0.1  # variance of the first factors, times the rank and over the spread
 LARGEST_DECAY = 0.5  # of a step times l2
 
@@ -295,6 +294,8 @@ class Model:
             n = ratings.facts["n"]
             ones = n * ((mean + 1) / 2 if ratings.facts["minus_ones"] else mean)
             return math.log((ones + 1) / (n - ones + 1)), spread
+        if s.loss == "hinge" and not ratings.facts["minus_ones"]:
+            return 2 * mean - 1, spread
         return mean, spread
 
     def _begin(self, rng: np.random.Generator, mean: float) -> None:
@@ -327,7 +328,8 @@ class Model:
         ):
             learned = np.flatnonzero(factors.any(axis=1) | (biases != 0))
             place = self.grid.places[a][learned]
-            self.rows[a].reshape(-1, self.padded)[place, : s.rank] = factors[learned]
+            known = np.maximum(factors[learned], 0) if s.nonnegative else factors[learned]
+            self.rows[a].reshape(-1, self.padded)[place, : s.rank] = known
             self.extra[a].reshape(-1, 2)[place, 0] = biases[learned]
             self.extra[a].reshape(-1, 2)[place, 1] = squares[learned]
 

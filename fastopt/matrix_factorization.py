@@ -25,6 +25,7 @@ LOSSES = {
     "squared_error": "squared",
     "absolute_error": "absolute",
     "log_loss": "logistic",
+    "hinge": "hinge",
     "bpr": "bpr",
 }
 NAMES = {  # what `factorize` calls them -> what they are called here
@@ -55,10 +56,10 @@ class MatrixFactorization(BaseEstimator):
     ----------
     n_components : int, default 16
         Number of factors, 1 to 256.
-    loss : {"squared_error", "absolute_error", "log_loss", "bpr"}
-        (p - y)^2 / 2; abs(p - y); log(1 + exp(-y p)) for ratings that are all 0 or 1, or all -1 or
-        +1; or, for implicit feedback, log(1 + exp(p_uj - p_ui)) with random items j that user u
-        does not have.
+    loss : {"squared_error", "absolute_error", "log_loss", "hinge", "bpr"}
+        (p - y)^2 / 2; abs(p - y); log(1 + exp(-y p)) and max(0, 1 - y p), y being -1 or +1, for
+        ratings that are all 0 or 1, or all -1 or +1; or, for implicit feedback,
+        log(1 + exp(p_uj - p_ui)) with random items j that user u does not have.
     alpha : float, default 0.05
     alpha_bias : float or None, default None
         None: alpha.
@@ -294,7 +295,7 @@ class MatrixFactorization(BaseEstimator):
         return self._result.predict(_whole(X), None if self.n_jobs in (None, -1) else self.n_jobs)
 
     def predict(self, X: Any) -> Any:
-        """Return predicted ratings; probabilities of 1 for log_loss.
+        """Return predicted ratings; probabilities of 1 for log_loss, above 0 for 1 with hinge.
 
         Parameters
         ----------
@@ -329,9 +330,9 @@ class MatrixFactorization(BaseEstimator):
         Returns
         -------
         float
-            R^2 for squared_error and absolute_error, the share of right labels for log_loss. For
-            bpr the mean over the users in X of their AUC: the share of pairs of an item in X and
-            one that is neither in X nor in `filter_seen` that have the right order.
+            R^2 for squared_error and absolute_error, the share of right labels for log_loss and
+            hinge. For bpr the mean over the users in X of their AUC: the share of pairs of an item
+            in X and one that is neither in X nor in `filter_seen` that have the right order.
         """
         check_is_fitted(self)
         if self.loss == "bpr":
@@ -342,7 +343,7 @@ class MatrixFactorization(BaseEstimator):
         p = self.decision_function(X)
         if p.shape != y.shape:
             raise ValueError(f"y must have shape {p.shape}, got {y.shape}")
-        if self.loss == "log_loss":
+        if self.loss in ("log_loss", "hinge"):
             return float(accuracy_score(y > 0, p > 0))
         return float(r2_score(y, p))
 
@@ -373,6 +374,8 @@ class MatrixFactorization(BaseEstimator):
             pairs = np.asarray(X)
             if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
                 raise ValueError(f"{name} must be a sparse matrix or pairs of integers")
+            if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= shape).any()):
+                raise ValueError(f"{name} must have users and items within {shape}")
             X = sparse.coo_matrix((np.ones(len(pairs), bool), pairs.T), shape=shape)
         X = sparse.csr_matrix(X)
         if X.shape != shape:

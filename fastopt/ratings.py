@@ -104,7 +104,7 @@ def _of_matrix(X: Any, y: Any, shape: Any) -> tuple[Any, Any, int, tuple[int, in
         raise ValueError(f"X must have two dimensions, got shape {X.shape}")
     size = (int(X.shape[0]), int(X.shape[1]))
     if shape is not None and _shape(shape) != size:
-        raise ValueError(f"shape must be None or X.shape, {size}, got {shape!r}")
+        raise ValueError(f"X must have the shape {tuple(shape)}, got {size}")
     if form == "coo":
         n = len(X.data)
         axes = [("X.row", _array("X.row", X.row), False), ("X.col", _array("X.col", X.col), False)]
@@ -116,7 +116,10 @@ def _of_matrix(X: Any, y: Any, shape: Any) -> tuple[Any, Any, int, tuple[int, in
         axes = [("X.indptr", indptr, True), ("X.indices", at, False)]
         if form == "csc":
             axes.reverse()
-    return axes, ("X.data", _array("X.data", X.data)), n, size
+    data = _array("X.data", X.data)
+    if data.dtype.kind not in "fiub":
+        raise TypeError(f"X.data must be real numbers, got {data.dtype}")
+    return axes, ("X.data", data), n, size
 
 
 def _array(name: str, values: Any) -> np.ndarray:
@@ -142,7 +145,8 @@ def _of_pairs(
             "X must be a sparse matrix, or integers of shape (n, 2): a user and an item each; got "
             f"shape {pairs.shape} of {pairs.dtype}"
         )
-    if pairs.dtype.str[1:] not in ("i4", "i8") or not pairs.dtype.isnative:
+    good = pairs.dtype.isnative and pairs.flags.aligned
+    if pairs.dtype.str[1:] not in ("i4", "i8") or not good:
         pairs = pairs.astype("i8")
     if y is None and need_y:
         raise ValueError("y must have the rating of each pair of X")
@@ -168,9 +172,9 @@ def _of_pairs(
 
 def check_values(facts: dict[str, Any], loss: str) -> tuple[float, float]:
     """Return factor and shift that make the ratings what the loss wants, or raise."""
-    if loss == "logistic":
+    if loss in ("logistic", "hinge"):
         if facts["others"] or (facts["zeros"] and facts["minus_ones"]):
-            raise ValueError("y must be all 0 or 1, or all -1 or +1, for logistic loss")
+            raise ValueError(f"y must be all 0 or 1, or all -1 or +1, for {loss} loss")
         return (1.0, 0.0) if facts["minus_ones"] else (2.0, -1.0)
     if loss == "bpr" and facts["n"] and facts["least"] <= 0:
         raise ValueError("y must be above 0 for BPR: every entry is something that the user likes")

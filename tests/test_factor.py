@@ -10,7 +10,7 @@ from fastopt import completion, ratings
 from fastopt.completion import factorize
 from fastopt.factors import FactorizationResult
 
-LOSSES = ("squared", "absolute", "logistic", "bpr")
+LOSSES = ("squared", "absolute", "logistic", "hinge", "bpr")
 MASK = (1 << 64) - 1
 
 
@@ -21,7 +21,7 @@ def make(users=60, items=40, share=0.4, rank=3, seed=0, loss="squared", noise=0.
     full += r.normal(size=(users, 1)) / 2 + r.normal(size=items) / 2 + 1
     pairs = np.argwhere(r.random((users, items)) < share)
     y = full[tuple(pairs.T)] + noise * r.normal(size=len(pairs))
-    if loss == "logistic":
+    if loss in ("logistic", "hinge"):
         y = np.where(y > 1, 1.0, -1.0)
     return pairs, (None if loss == "bpr" else y)
 
@@ -31,6 +31,7 @@ def value(loss, p, y):
         "squared": lambda: (p - y) ** 2 / 2,
         "absolute": lambda: np.abs(p - y),
         "logistic": lambda: np.logaddexp(0, -y * p),
+        "hinge": lambda: np.maximum(0, 1 - y * p),
     }[loss]()
 
 
@@ -39,6 +40,7 @@ def derivative(loss, p, y):
         "squared": lambda: p - y,
         "absolute": lambda: np.sign(p - y),
         "logistic": lambda: -y / (1 + np.exp(y * p)),
+        "hinge": lambda: np.where(y * p < 1, -y, 0.0),
     }[loss]()
 
 

@@ -19,6 +19,17 @@ from fastopt.factors import FactorizationResult
 # ---- input ----
 
 
+def off_by_one(x):
+    """A copy that starts one byte after where its type should."""
+    return np.frombuffer(b"\0" + x.tobytes(), x.dtype, offset=1).reshape(x.shape)
+
+
+def frozen(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
 def forms(X, y, shape):
     """The same ratings in the same order, in every form that has that order."""
     sparse = pytest.importorskip("scipy.sparse")
@@ -35,6 +46,9 @@ def forms(X, y, shape):
         "int64": (wide, None), "pairs of int32": (X.astype("i4"), y), "uint8": (X.astype("u1"), y),
         "strided": (table[:, 1::2], y), "list": (X.tolist(), y.tolist()),
         "Fortran": (np.asfortranarray(X), y), "strided y": (X, np.stack([y, y], 1)[:, 1]),
+        "backwards": (X[::-1].copy()[::-1], y[::-1].copy()[::-1]),
+        "not aligned": (off_by_one(X), off_by_one(y)), "big-endian": (X.astype(">i4"), y),
+        "read-only": (frozen(X), frozen(y)),
     }  # fmt: skip
 
 
@@ -70,11 +84,36 @@ def test_types_of_ratings(kind):
     np.testing.assert_allclose(got.user_factors, wanted.user_factors, rtol=1e-5, atol=1e-6)
 
 
-def test_labels_0_and_1_are_minus_and_plus():
-    X, y = make(loss="logistic")
-    one = factorize(X, y, loss="logistic", epochs=3, random_state=0)
-    other = factorize(X, (y > 0).astype(int), loss="logistic", epochs=3, random_state=0)
+@pytest.mark.parametrize("loss", ["logistic", "hinge"])
+def test_labels_0_and_1_are_minus_and_plus(loss):
+    X, y = make(loss=loss)
+    one = factorize(X, y, loss=loss, epochs=3, random_state=0)
+    other = factorize(X, (y > 0).astype(int), loss=loss, epochs=3, random_state=0)
     assert one.user_factors.tobytes() == other.user_factors.tobytes() and one.mean == other.mean
+
+
+@pytest.mark.parametrize("loss", ["logistic", "hinge"])
+def test_labels_of_ratings_held_out_count(loss):
+    """Which labels there are shows in all of them: -1 is not read as 2 * -1 - 1."""
+    X, _ = make()
+    held = np.array([mix(4 + k) < int(0.2 * 2.0**64) for k in range(len(X))])
+    same = {"loss": loss, "random_state": 4, "validation_fraction": 0.2, "track_objective": True}
+    result = factorize(X, np.where(held, -1.0, 1.0), epochs=2, **same)
+    margins = result.predict(X[held])
+    losses = np.logaddexp(0, margins) if loss == "logistic" else np.maximum(0, 1 + margins)
+    assert result.history[-1]["validation_loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="y must be all 0 or 1, or all -1 or"):
+        factorize(X, np.where(held, 0.5, 1.0), **same)
+    with pytest.raises(ValueError, match="y must be above 0 for BPR"):
+        factorize(X, np.where(held, -1.0, 1.0), **(same | {"loss": "bpr"}))
+
+
+def test_going_on_without_negative_factors_leaves_none():
+    X, y = make()
+    start = factorize(X, y, epochs=2, rank=3, random_state=0)
+    assert start.user_factors.min() < 0
+    few = factorize(X[:5], y[:5], start=start, nonnegative=True, epochs=1, rank=3)
+    assert min(few.user_factors.min(), few.item_factors.min()) == 0
 
 
 def test_zeros_are_ratings_and_duplicates_count():
@@ -145,7 +184,11 @@ BAD = [
     ({"rank": 0}, ValueError, "rank must be at least 1"),
     ({"rank": 257}, ValueError, "rank must be from 1 to 256"),
     ({"rank": 2.0}, TypeError, "rank must be an integer"),
-    ({"loss": "hinge"}, ValueError, "loss must be one of 'squared', 'absolute', 'logistic', 'bpr'"),
+    (
+        {"loss": "huber"},
+        ValueError,
+        "loss must be one of 'squared', 'absolute', 'logistic', 'hinge'",
+    ),
     ({"l2": -1}, ValueError, "l2 must be a number in"),
     ({"l2": float("nan")}, ValueError, "l2 must be a number"),
     ({"l2_bias": "x"}, TypeError, "l2_bias must be a number"),
@@ -180,10 +223,12 @@ BAD = [
     ({"y": None}, ValueError, "y must have the rating of each pair"),
     ({"y": np.ones(3)}, ValueError, r"y must be one number per pair of X, shape \(\d+,\), got"),
     ({"y": ["a"] * 3}, ValueError, "y must be one number per pair"),
-    ({"y": np.nan}, ValueError, "y must be finite, and at most 1e30 in size; entry 17 is nan"),
+    ({"y": np.nan}, ValueError, "y must be finite, and at most 1e24 in size; entry 17 is nan"),
     ({"y": -np.inf}, ValueError, "y must be finite"),
-    ({"y": 1e31}, ValueError, "y must be finite, and at most 1e30"),
+    ({"y": 1e25}, ValueError, "y must be finite, and at most 1e24"),
     ({"loss": "logistic"}, ValueError, "y must be all 0 or 1, or all -1 or"),
+    ({"loss": "hinge"}, ValueError, "y must be all 0 or 1, or all -1 or .* for hinge loss"),
+    ({"validation_fraction": 1e-9}, ValueError, "validation_fraction must be 0 or hold out"),
     ({"loss": "bpr"}, ValueError, "y must be above 0 for BPR"),
     ({"X": np.zeros((0, 2), int), "y": np.zeros(0)}, ValueError, "X must have at least one pair"),
     ({"X": np.zeros((4, 3), int)}, ValueError, r"integers of shape \(n, 2\)"),
@@ -238,9 +283,11 @@ def test_other_bad_matrices():
     csr = forms(X, y, (60, 40))["csr"][0]
     with pytest.raises(TypeError, match="X must be in CSR, CSC or COO form, got 'lil'"):
         factorize(csr.tolil())
+    with pytest.raises(TypeError, match=r"X\.data must be real numbers, got complex128"):
+        factorize(csr * 1j)
     with pytest.raises(ValueError, match="y must be None where X is a sparse matrix"):
         factorize(csr, y)
-    with pytest.raises(ValueError, match=r"shape must be None or X\.shape"):
+    with pytest.raises(ValueError, match=r"X must have the shape \(60, 41\), got \(60, 40\)"):
         factorize(csr, shape=(60, 41))
     with pytest.raises(ValueError, match="at least one rating"):
         factorize(sparse.csr_matrix((3, 4)))

@@ -61,7 +61,7 @@ def test_fit_leaves_parameters_and_data_alone():
         MatrixFactorization().recommend(0)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "log_loss", "bpr"])
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "log_loss", "hinge", "bpr"])
 def test_it_is_factorize(loss):
     name = {"squared_error": "squared", "absolute_error": "absolute", "log_loss": "logistic"}
     X = matrix(name.get(loss, loss))
@@ -105,6 +105,11 @@ def test_score_is_r2_or_accuracy():
     assert model.score(X, y) == pytest.approx(
         1 - ((p - y) ** 2).sum() / ((y - y.mean()) ** 2).sum()
     )
+    X, y = make(loss="hinge")
+    model = MatrixFactorization(3, loss="hinge", random_state=0).fit(X, y > 0)
+    p = model.predict(X)
+    np.testing.assert_array_equal(p, model.decision_function(X))
+    assert model.score(X, y) == model.score(X, y > 0) == ((p > 0) == (y > 0)).mean() > 0.75
     X, y = make(loss="logistic")
     model = MatrixFactorization(3, loss="log_loss", random_state=0).fit(X, y > 0)
     p, margin = model.predict(X), model.decision_function(X)
@@ -228,7 +233,7 @@ def test_verbose_prints(capsys):
 BAD = [
     ({"n_components": 0}, "n_components must be at least 1"),
     ({"n_components": 300}, "n_components must be from 1 to 256"),
-    ({"loss": "hinge"}, "loss must be one of 'squared_error', 'absolute_error'"),
+    ({"loss": "huber"}, "loss must be one of 'squared_error', 'absolute_error'"),
     ({"loss": "squared"}, "loss must be one of"),
     ({"alpha": -1}, "alpha must be a number"),
     ({"alpha": 100.0}, "alpha must be at most .* with eta0="),
@@ -264,11 +269,19 @@ def test_bad_calls_are_named():
     model = MatrixFactorization(3, random_state=0).fit(X)
     for bad, message in (
         (lambda: model.predict([[60, 0]]), r"X\[:, 0\] must lie in 0\.\.59; entry 0 is 60"),
-        (lambda: model.predict(X[:50]), r"shape must be None or X\.shape"),
+        (lambda: model.predict(X[:50]), r"X must have the shape \(60, 40\), got \(50, 40\)"),
         (lambda: model.recommend(60), r"users must lie in 0\.\.59"),
         (lambda: model.recommend(0.5), "users must be an integer or integers"),
         (lambda: model.recommend(0, n=0), "n must be at least 1"),
         (lambda: model.recommend(0, filter_seen=X[:50]), r"filter_seen must have shape \(60, 40\)"),
+        (
+            lambda: model.recommend(0, filter_seen=[[0, 40]]),
+            "filter_seen must have users and items",
+        ),
+        (
+            lambda: model.recommend(0, filter_seen=[[-1, 0]]),
+            "filter_seen must have users and items",
+        ),
         (lambda: model.score(X, filter_seen=X), "filter_seen must be None for loss="),
         (lambda: model.fit(X, np.ones(60)), "y must be None where X is a sparse matrix"),
     ):
