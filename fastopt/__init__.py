@@ -16,6 +16,7 @@ from fastopt.layerwise import LAMB, LARS
 from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
+from fastopt.ratings_file import load_ratings
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.search import RandomSearchResult, random_search
@@ -65,6 +66,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "hogwild",
     "isa_available",
     "iter_svmlight",
+    "load_ratings",
     "load_svmlight",
     "load_torch_state",
     "presets",

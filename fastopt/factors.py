@@ -10,7 +10,7 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
-from fastopt.ratings import LOSSES, Grid, Ratings
+from fastopt.ratings import LOSSES, Grid, Ratings, is_sparse
 from fastopt.threads import resolve
 
 SCHEDULES = ("inverse", "epoch_decay", "constant")
@@ -118,6 +118,27 @@ class FactorizationResult:
             pairs.threads,
         )
         return out
+
+    def rmse(self, X: Any, y: Any = None, threads: int | None = None) -> float:
+        """Return the root of the mean squared difference of predictions and ratings.
+
+        Parameters
+        ----------
+        X : sparse matrix or array_like of int of shape (n, 2)
+            As for `predict`.
+        y : array_like of shape (n,), optional
+            The ratings of pairs; None if X is a matrix, whose entries are the ratings.
+        threads : int, optional
+        """
+        p = self.predict(X, threads)
+        if is_sparse(X):
+            if y is not None:
+                raise ValueError("y must be None where X is a sparse matrix")
+            y = X.data
+        y = np.asarray(y, np.float64)
+        if y.shape != p.shape or not len(p):
+            raise ValueError(f"y must be one number per pair of X, {p.shape}, got {y.shape}")
+        return float(np.sqrt(np.mean((p - y) ** 2)))
 
     @classmethod
     def empty(cls, settings: Settings, mean: float, spread: float) -> FactorizationResult:

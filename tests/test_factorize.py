@@ -430,3 +430,17 @@ def test_history_and_facts():
     assert result.ratings_per_second > 0 and result.prepared > 0 and result.bands == 1
     assert "objective" not in result.history[0]
     assert result.spread == pytest.approx(y.std())
+
+
+def test_rmse_of_pairs_and_matrices():
+    X, y = make()
+    result = factorize(X, y, epochs=3, rank=3, random_state=0)
+    wanted = rmse(result.predict(X), y)
+    assert result.rmse(X, y) == result.rmse(X.tolist(), y.tolist()) == pytest.approx(wanted)
+    csr = forms(X, y, (60, 40))["csr"][0]
+    assert result.rmse(csr) == pytest.approx(wanted)
+    for bad in (None, y[1:], 1.0):
+        with pytest.raises((ValueError, TypeError), match="y must be one number per pair of X"):
+            result.rmse(X, bad)
+    with pytest.raises(ValueError, match="y must be None where X is a sparse matrix"):
+        result.rmse(csr, y)

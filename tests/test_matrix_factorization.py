@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -322,6 +324,23 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(ImportError, match=r"pip install 'fastopt\[sklearn\]'"):
         _ = fastopt.MatrixFactorization
+
+
+def test_the_jester_example(data_dir, monkeypatch, capsys):
+    """It runs as it stands, with the error it says, below LIBMF's best at this rank, 4.0091."""
+    page = Path(__file__).parents[1] / "docs" / "matrix_completion.md"
+    if not page.exists():
+        pytest.skip("docs/ is in the source tree only")
+    (block,) = re.findall(r"```py\n(.*?)```", page.read_text(), re.DOTALL)
+    (said,) = re.findall(r"# RMSE (\S+)", block)
+    monkeypatch.chdir(data_dir)
+    names = {}
+    exec(compile(block, page.name, "exec"), names)
+    error = float(capsys.readouterr().out.removeprefix("RMSE "))
+    assert error == pytest.approx(float(said), abs=0.002) and error < 4.0091
+    rated = set(names["train"][names["train"][:, 0] == 7, 1].tolist())
+    known, (jokes, scores) = len(rated), (names["jokes"], names["scores"])
+    assert not rated & set(jokes[scores > -np.inf].tolist()) and known > 0
 
 
 def test_top_level_name():
