@@ -243,6 +243,8 @@ class MatrixFactorization(BaseEstimator):
             dtype=self.dtype, threads=None if self.n_jobs in (None, -1) else self.n_jobs,
             random_state=seed, patience=self.n_iter_no_change, **more,
         )  # fmt: skip
+        if start is not None and start.loss != settings.loss:
+            raise ValueError(f"loss must be that of the last fit, got {self.loss!r}")
         X = _whole(X)
         try:
             result = complete(

@@ -19,6 +19,7 @@ NARROWEST = 16  # rows in a band: with fewer, neighbours too often wait for each
 FEW_BANDS = 8  # narrower ones rather than fewer
 BLOCK_RATINGS = 4096  # blocks of fewer cost more than they bring
 CACHE = 192 * 1024  # bytes: a band's factors stay in the second cache
+ROW_BYTES = 60  # what dealing a row to its band takes meanwhile
 SAMPLE = 1 << 21  # ratings that show how often rows occur
 TYPES = ("f4", "f8", "i4", "i8")
 
@@ -139,6 +140,9 @@ def _shape(shape: Any) -> tuple[int, int]:
 def _of_pairs(
     X: Any, y: Any, shape: Any, least: tuple[int, int], need_y: bool
 ) -> tuple[Any, Any, int, tuple[int, int]]:
+    for name, given in (("X", X), ("y", y)):
+        if isinstance(given, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array, whose mask would not be respected")
     pairs = np.asarray(X)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(
@@ -194,6 +198,8 @@ class Grid:
         )
         self.widths = tuple(-(-size // bands) for size in self.shape)
         self.sizes_of_model = tuple(bands * width for width in self.widths)
+        rows = sum(self.shape)
+        memory.need(f"a model of {rows:,} users and items", float(rows) * (ROW_BYTES + rank * 4))
         n, itemsize = ratings.n, 8 + np.dtype(dtype).itemsize
         memory.need(f"putting {n:,} ratings into blocks", float(n) * itemsize)
         counts = [np.zeros(size, "i8") for size in self.shape]

@@ -12,7 +12,7 @@ import pytest
 from test_factor import begin, make, mix, parts_of, rmse
 
 import fastopt
-from fastopt import _core, completion, ratings
+from fastopt import _core, completion, memory, ratings
 from fastopt.completion import factorize
 from fastopt.factors import FactorizationResult
 
@@ -180,6 +180,14 @@ def test_memory_is_12_bytes_a_rating():
         assert peak < (12 + more) * n + 6 * model
 
 
+def test_users_and_items_that_do_not_fit_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 1e8)
+    with pytest.raises(MemoryError, match=r"a model of 2,000,001 users and items needs about 0\.2"):
+        factorize([[1_999_999, 0]], [1.0], rank=10)
+    monkeypatch.setattr(memory, "available", lambda: 1e9)
+    assert factorize([[1_999_999, 0]], [1.0], rank=10, epochs=1).shape == (2_000_000, 1)
+
+
 BAD = [
     ({"rank": 0}, ValueError, "rank must be at least 1"),
     ({"rank": 257}, ValueError, "rank must be from 1 to 256"),
@@ -221,6 +229,8 @@ BAD = [
     ({"shape": (59, 40)}, ValueError, r"X\[:, 0\] must lie in 0\.\.58; entry \d+ is 59"),
     ({"shape": (60, 39)}, ValueError, r"X\[:, 1\] must lie in 0\.\.38; entry \d+ is 39"),
     ({"y": None}, ValueError, "y must have the rating of each pair"),
+    ({"y": np.ma.masked_equal([1.0, 0.0], 0)}, TypeError, "y is a masked array"),
+    ({"X": np.ma.masked_equal([[1, 0]], 0)}, TypeError, "X is a masked array"),
     ({"y": np.ones(3)}, ValueError, r"y must be one number per pair of X, shape \(\d+,\), got"),
     ({"y": ["a"] * 3}, ValueError, "y must be one number per pair"),
     ({"y": np.nan}, ValueError, "y must be finite, and at most 1e24 in size; entry 17 is nan"),

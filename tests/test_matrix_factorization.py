@@ -194,6 +194,8 @@ def test_warm_start_and_partial_fit():
     assert (stream.n_users_, stream.n_items_) == (64, 46)
     with pytest.raises(ValueError, match="X must have at least the"):
         stream.partial_fit(X)
+    with pytest.raises(ValueError, match="loss must be that of the last fit, got 'hinge'"):
+        stream.set_params(loss="hinge").partial_fit(pairs, y > 0)
 
 
 def test_pickle_and_clone():
