@@ -113,6 +113,7 @@ typedef struct {
 
 typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
 typedef struct fo_dual_kernels fo_dual_kernels;     /* dual.h */
+typedef struct fo_factor_kernels fo_factor_kernels; /* factor.h */
 
 /* Everything that is compiled once per instruction set. */
 typedef struct {
@@ -128,6 +129,7 @@ typedef struct {
     fo_factored_kernels factored[FO_DTYPES];
     const fo_sparse_kernels *sparse;
     const fo_dual_kernels *dual;
+    const fo_factor_kernels *factor;
 } fo_kernels;
 
 /* dispatch.c: the instruction set in use; fo_set_isa returns 0 if `name` cannot run here. */

@@ -12,6 +12,7 @@
 #define TEXT(a) TEXT_(a)
 
 #include "dual.h"
+#include "factor.h"
 #include "rule.h"
 
 #include "convert.inc"
@@ -71,6 +72,17 @@ static const fo_dual_kernels dual = {
     .squares = {row_squares_f32, row_squares_f64},
 };
 
+static const fo_factor_kernels factor = {
+    .train = {{factor_squared_f32, factor_squared_f64},
+              {factor_absolute_f32, factor_absolute_f64},
+              {factor_logistic_f32, factor_logistic_f64},
+              {factor_hinge_f32, factor_hinge_f64},
+              {factor_pairs_f32, factor_pairs_f64}},
+    .margins = {factor_margins_f32, factor_margins_f64},
+    .value = {squared_value_f64, absolute_value_f64, logistic_value_f64, hinge_value_f64,
+              logistic_value_f64},
+};
+
 static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
@@ -95,4 +107,5 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                   factored_precondition_f64, factored_average_f64, factored_divide_f64}},
     .sparse = &sparse,
     .dual = &dual,
+    .factor = &factor,
 };

@@ -8,13 +8,16 @@ from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
 from fastopt.arena import Arena
 from fastopt.base import Optimizer
+from fastopt.completion import factorize
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 from fastopt.dual import DualResult, sdca
+from fastopt.factors import FactorizationResult
 from fastopt.layerwise import LAMB, LARS
 from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
+from fastopt.ratings_file import load_ratings
 from fastopt.runner import HogwildResult, hogwild
 from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.search import RandomSearchResult, random_search
@@ -23,7 +26,7 @@ from fastopt.torch_state import load_torch_state, to_torch_state
 from fastopt.wrappers import SAM, Lookahead
 
 __version__ = "0.1.0"
-__all__ = [  # without SGDClassifier, which needs scikit-learn
+__all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-learn
     "ASGD",
     "CSR",
     "FTRL",
@@ -42,6 +45,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "DataError",
     "DeltaBarDelta",
     "DualResult",
+    "FactorizationResult",
     "HogwildResult",
     "Lion",
     "Lookahead",
@@ -57,12 +61,14 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "ScheduleFreeSGD",
     "SignSGD",
     "StepInfo",
+    "factorize",
     "functional",
     "get_isa",
     "get_num_threads",
     "hogwild",
     "isa_available",
     "iter_svmlight",
+    "load_ratings",
     "load_svmlight",
     "load_torch_state",
     "presets",
@@ -82,8 +88,12 @@ def __getattr__(name: str) -> object:
         from fastopt.estimators import SGDClassifier
 
         return SGDClassifier
+    if name == "MatrixFactorization":
+        from fastopt.matrix_factorization import MatrixFactorization
+
+        return MatrixFactorization
     raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "SGDClassifier"])
+    return sorted([*globals(), "MatrixFactorization", "SGDClassifier"])

@@ -83,17 +83,19 @@ SCHEDULES = ("inverse_time", "constant", "epoch_decay")
 
 @cython.final
 cdef class Buffers:
-    """One-dimensional contiguous buffers, held until this object goes."""
+    """One-dimensional buffers, held until this object goes; contiguous unless said otherwise."""
 
-    cdef Py_buffer view[6]
+    cdef Py_buffer view[10]
     cdef int count
 
-    cdef Py_buffer *take(self, name, source, bint writable=False) except NULL:
+    cdef Py_buffer *take(self, name, source, bint writable=False,
+                         bint strided=False) except NULL:
         cdef Py_buffer *view = &self.view[self.count]
         flags = PyBUF_FORMAT | PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0)
         PyObject_GetBuffer(source, view, flags)
         self.count += 1
-        if view.ndim != 1 or not PyBuffer_IsContiguous(view, b"C") or not aligned(view):
+        if (view.ndim != 1 or not aligned(view)
+                or not (strided or PyBuffer_IsContiguous(view, b"C"))):
             raise ValueError(f"{name} must be a contiguous, aligned array of one dimension")
         return view
 
