@@ -8,7 +8,7 @@ from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rp
 from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
-from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
+from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.layerwise import LAMB, LARS
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
@@ -36,6 +36,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "Adamax",
     "Arena",
     "DataError",
+    "Dataset",
     "DeltaBarDelta",
     "HogwildResult",
     "Lion",
@@ -59,6 +60,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "iter_svmlight",
     "load_svmlight",
     "load_torch_state",
+    "open_data",
     "presets",
     "random_search",
     "schedules",
