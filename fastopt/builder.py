@@ -144,14 +144,15 @@ class Builder:
 
     def add(self, text: Any, progress: Callable[[int], Any], *, last: bool = True) -> int:
         """Parse whole lines of text and return how many bytes; a record may go on if not `last`."""
-        skipped = 0
         if self.head:
             skipped = self.schema.skip_head(self.name, text)
             self.lines += bytes(text[:skipped]).count(b"\n")
+            self.bytes += skipped
             self.head = False
             if skipped == len(text):
                 return skipped
-            text = text[skipped:]
+            with memoryview(text)[skipped:] as rest:  # left open, it would keep a file mapped
+                return skipped + self.add(rest, progress, last=last)
         table = self.schema.parse_options() if self.schema else {}
         lines, used, rows, entries, largest, zero, weighted, error, edge = text_parse(
             text, self.room, progress, format=FORMATS.index(self.format), threads=self.threads,
@@ -161,7 +162,7 @@ class Builder:
         )  # fmt: skip
         if error and error[0] == RANGE and self.may_widen and self.arrays[1].dtype == np.int32:
             self.arrays[1] = self.arrays[1][: self.entries].astype("int64")
-            return skipped + self.add(text, progress, last=last)
+            return self.add(text, progress, last=last)
         self.zero |= zero
         if edge and not self.edge:
             self.edge = self.malformed(text, edge, self.limit - 1)
@@ -171,11 +172,11 @@ class Builder:
             raise self.malformed(text, error, self.limit - (self.zero_based == 1))
         self.weighted |= weighted
         self.lines += lines
-        self.bytes += skipped + used
+        self.bytes += used
         self.rows += rows
         self.entries += entries
         self.largest = max(self.largest, largest)
-        return skipped + used
+        return used
 
     def malformed(self, text: Any, place: tuple[int, ...], top: int) -> Exception:
         """Return the error for a place that the parser reported; `top` is the largest index."""

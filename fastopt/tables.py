@@ -90,7 +90,7 @@ class Schema:
             return end
         if not head.strip():
             return len(text)  # an empty file
-        raise DataError(file, 1, 1, f"found no header that ends within {HEAD} bytes")
+        raise malformed(file, head, self.delimiter, start)
 
     def found(self, text: bytes, column: int) -> tuple[str, dict[str, Any]]:
         """Return what stands at the beginning of `text`, and what a message may say of it."""
@@ -138,6 +138,29 @@ def records(text: bytes, delimiter: str, start: int = 0) -> Iterator[tuple[list[
         fields, begin = [], at
 
 
+def malformed(file: str, text: bytes, delimiter: str, start: int) -> DataError:
+    """Return the error for a text that does not begin with a whole record."""
+    mark = re.escape(delimiter.encode())
+    end = start + len(text[start:]) - len(text[start:].lstrip())
+    whole = re.compile(rb'(?:"(?:[^"]|"")*"|[^"\r\n' + mark + rb"]*)" + mark)
+    while found := whole.match(text, end):
+        end = found.end()
+    at = end
+    expected = "a header or a row"
+    if text[at : at + 1] == b'"':
+        found = re.compile(rb'"(?:[^"]|"")*"(?!")').match(text, at)
+        at = found.end() if found else at
+        expected = "a delimiter or the end of the line" if found else "a closing quote"
+    elif at < len(text):
+        at = re.compile(rb'[^"\r\n' + mark + rb"]*").match(text, at).end()
+        expected = "quotes around the whole field" if text[at : at + 1] == b'"' else expected
+    line = text.rfind(b"\n", 0, at) + 1
+    found = repr(text[at : at + 40].split(b"\n")[0])[1:] if at < len(text) else "the end"
+    return DataError(
+        file, text.count(b"\n", 0, at) + 1, at - line + 1, f"found {found}, expected {expected}"
+    )
+
+
 def infer(
     file: str,
     head: bytes,
@@ -169,7 +192,7 @@ def infer(
         if len(sample) > SAMPLE:
             break
     if not sample:
-        raise DataError(file, 1, 1, "found no record, expected a header or a row")
+        raise malformed(file, head, delimiter, start)
     first = sample[0]
     named = [label, weight, *categorical, *ignore]
     if header == "auto":
