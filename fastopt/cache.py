@@ -312,6 +312,11 @@ class Cache:
         )
 
     @property
+    def dtype(self) -> str:
+        """Type of the values."""
+        return str(self.arrays["data"].dtype)
+
+    @property
     def rows(self) -> int:
         """Number of rows."""
         return self.stop - self.first

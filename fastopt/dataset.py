@@ -287,7 +287,7 @@ class Dataset:
         if isinstance(store, Files):
             if self._keeps or not store.reading.settled:
                 store = self._known()
-            files = store.cut(n)
+            files = store.cut(n, bool(self._keeps))
             made = [self._with(part, keeps=self._keeps, base=self._base) for part in files]
             for shard in made:
                 shard._cache = None

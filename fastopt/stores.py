@@ -287,23 +287,26 @@ class Files:
         found.parts, found.entries = list(parts), None
         return found
 
-    def cut(self, n: int) -> list[Files]:
-        """Return n parts of about equal size, of whole rows; some may be empty."""
-        if self.reading.format == "parquet":
-            groups = [Part(part.path, k, k + 1) for part in self.parts for k in group_range(part)]
-            return [self.of(groups[a:b]) for a, b in shares(len(groups), n)]
-        if any(part.start or part.stop for part in self.parts):  # cut already
-            return [self.of(self.parts[a:b]) for a, b in shares(len(self.parts), n)]
-        sizes = [size_of(part.path) for part in self.parts]
-        if None in sizes:  # cannot be cut
-            return [self.of(self.parts[a:b]) for a, b in shares(len(self.parts), n)]
+    def cut(self, n: int, numbered: bool) -> list[Files]:
+        """Return n parts of about equal size, of whole rows; some may be empty.
+
+        Where rows must stay `numbered`, the parts that are known are not cut again.
+        """
+        parts = self.parts
+        if self.reading.format == "parquet" and not numbered:
+            parts = [Part(part.path, k, k + 1) for part in parts for k in group_range(part)]
+        sizes = [None if self.reading.format == "parquet" else size_of(part) for part in parts]
+        if numbered or None in sizes:  # cannot be cut
+            return [self.of(parts[a:b]) for a, b in shares(len(parts), n)]
         ends = np.cumsum([0, *sizes])
         shards: list[list[Part]] = [[] for _ in range(n)]
-        for k, part in enumerate(self.parts):
-            wanted = [int(ends[-1]) * i // n - int(ends[k]) for i in range(1, n)]
-            inner = [at for at in wanted if 0 < at < sizes[k]]
-            cuts = [0, *line_starts(part.path, inner, self.reading.schema is not None), sizes[k]]
-            shard = sum(at <= 0 for at in wanted)
+        for k, part in enumerate(parts):
+            end = part.start + sizes[k]
+            wanted = [int(ends[-1]) * i // n - int(ends[k]) + part.start for i in range(1, n)]
+            inner = [at for at in wanted if part.start < at < end]
+            quoted = self.reading.schema is not None
+            cuts = [part.start, *line_starts(part.path, part.start, inner, quoted), end]
+            shard = sum(at <= part.start for at in wanted)
             for a, b in itertools.pairwise(cuts):
                 if a < b:
                     shards[shard].append(Part(part.path, a, b))
@@ -342,17 +345,20 @@ def shares(count: int, n: int) -> list[tuple[int, int]]:
     return [(count * k // n, count * (k + 1) // n) for k in range(n)]
 
 
-def size_of(path: str) -> int | None:
-    """Return the size of plain text that can be cut, None for what is compressed or has none."""
-    with Source(path) as opened:
+def size_of(part: Part) -> int | None:
+    """Return the bytes of plain text that can be cut, None for what is compressed or endless."""
+    if part.stop is not None:
+        return part.stop - part.start
+    with Source(part.path) as opened:
         next(iter(opened.unpacked()), None)
         return None if opened.packed else opened.size
 
 
-def line_starts(path: str, places: Sequence[int], quoted: bool) -> list[int]:
+def line_starts(path: str, start: int, places: Sequence[int], quoted: bool) -> list[int]:
     """Return where the next record begins at or behind each of some increasing places.
 
-    In a table, newlines inside quotes end none, which takes a look at all bytes before.
+    In a table, newlines inside quotes end none, which takes a look at all bytes from `start` on,
+    where a record begins.
     """
     found, block = [], 1 << 20
     if not places:
@@ -364,17 +370,15 @@ def line_starts(path: str, places: Sequence[int], quoted: bool) -> list[int]:
                 file.readline()
                 found.append(file.tell())
             return found
-        done, quotes, left = 0, 0, list(places)
+        file.seek(start)
+        done, quotes, left = start, 0, list(places)
         while left and (piece := file.read(block)):
-            start = 0
+            counted = 0
             while left and left[0] - 1 < done + len(piece):
-                at = max(left[0] - 1 - done, start)
-                quotes += piece.count(b'"', start, at)
-                start = at
-                end = piece.find(b"\n", at)
+                end = piece.find(b"\n", max(left[0] - 1 - done, counted))
                 while end >= 0:
-                    quotes += piece.count(b'"', start, end)
-                    start = end
+                    quotes += piece.count(b'"', counted, end)
+                    counted = end
                     if quotes % 2 == 0:
                         break
                     end = piece.find(b"\n", end + 1)
@@ -382,7 +386,7 @@ def line_starts(path: str, places: Sequence[int], quoted: bool) -> list[int]:
                     break  # in the next piece
                 found.append(done + end + 1)
                 left.pop(0)
-            quotes += piece.count(b'"', start)
+            quotes += piece.count(b'"', counted)
             done += len(piece)
         found += [done] * len(left)
     return found
