@@ -65,6 +65,8 @@ class Dataset:
         The format, "arrays" for arrays.
     zero_based : bool
         Whether columns count from 0 in the source.
+    reading : dict
+        How the source is read, as JSON has it.
     """
 
     def __init__(
@@ -141,9 +143,15 @@ class Dataset:
     @property
     def format(self) -> str:
         """The format of the source."""
-        if isinstance(self._store, Arrays):
-            return "arrays"
-        return self._store.reading.format if isinstance(self._store, Files) else self._origin()[0]
+        return self.reading["format"]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the source is read: format, dtype, n_features, zero_based, hash_bits, schema."""
+        store = self._store
+        if isinstance(store, Arrays):
+            return {"format": "arrays"}
+        return store.reading.key() if isinstance(store, Files) else store.about["reading"]
 
     @property
     def zero_based(self) -> bool:
@@ -151,11 +159,7 @@ class Dataset:
         store = self._ready()
         if isinstance(store, Files):
             return (store if store.reading.settled else self._known()).reading.zero_based
-        return True if isinstance(store, Arrays) else self._origin()[1]
-
-    def _origin(self) -> tuple[str, bool]:
-        about = self._store.about
-        return about["reading"]["format"], about["zero_based"]
+        return True if isinstance(store, Arrays) else store.about["zero_based"]
 
     def __repr__(self) -> str:
         store = self._store

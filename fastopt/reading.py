@@ -181,7 +181,7 @@ def make_reading(
         refuse(format, hash_bits=hash_bits, label=label, weight=weight, categorical=categorical,
                ignore=ignore, delimiter=delimiter)  # fmt: skip
         return Reading(format, dtype, n_features, zero_based)
-    if zero_based is not True and zero_based != "auto":
+    if zero_based is False and format != "cache":
         raise ValueError(f"zero_based: the {format} format does not number its columns")
     if format == "vw":
         refuse(format, label=label, weight=weight, categorical=categorical, ignore=ignore,

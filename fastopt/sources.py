@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import itertools
 import mmap
@@ -62,7 +63,8 @@ def expand(source: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]
         found = [fs.unstrip_protocol(name) for name in sorted(fs.glob(inner))]
     elif not pattern or os.path.exists(path):
         if os.path.isdir(path):
-            raise IsADirectoryError(f"{path} is a folder; name its files, as in {path}/*.svm")
+            advice = f"is a directory; name its files, as in {os.path.join(path, '*.svm')}"
+            raise IsADirectoryError(errno.EISDIR, advice, path)
         os.stat(path)
         return [path]
     else:

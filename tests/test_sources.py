@@ -127,7 +127,7 @@ def test_globs_and_lists(tmp_path, monkeypatch):
         open_data("none-*")
     with pytest.raises(FileNotFoundError):
         open_data("none.svm")
-    with pytest.raises(IsADirectoryError, match="is a folder; name its files"):
+    with pytest.raises(IsADirectoryError, match="is a directory; name its files"):
         open_data(tmp_path)
     with pytest.raises(ValueError, match="list of files is empty"):
         open_data([])
