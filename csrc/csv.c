@@ -23,7 +23,7 @@ static int read_field(const fo_text *job, fo_chunk *c, const char *p, int64_t co
     f->doubled = 0;
     if (*p != '"') {
         f->begin = p;
-        while (*p != delimiter && *p != '\n' && *p != '\r' && *p != '"') p++;
+        while (!job->stops[(unsigned char)*p]) p++;
         if (*p == '"') return bad(c, FO_CSV_QUOTE, p, column);
         f->end = f->next = p;
     } else {
@@ -62,22 +62,21 @@ static int is_missing(const field *f) {
 
 /* The hash of "name=content"; 0 if out of memory. */
 static int hash(fo_row *row, const fo_column *column, const field *f, uint32_t *found) {
-    const int64_t n = f->end - f->begin, need = column->name_bytes + n;
-    if (need > row->bytes_room) {
-        const int64_t room = 2 * need + 256;
-        char *bytes = realloc(row->bytes, (size_t)room);
-        if (!bytes) return 0;
-        row->bytes = bytes;
-        row->bytes_room = room;
-    }
-    memcpy(row->bytes, column->name, (size_t)column->name_bytes);
-    char *to = row->bytes + column->name_bytes;
-    if (!f->doubled) {
-        memcpy(to, f->begin, (size_t)n);
-        to += n;
-    } else
+    const char *begin = f->begin;
+    int64_t n = f->end - f->begin;
+    if (f->doubled) {
+        if (n > row->bytes_room) {
+            char *bytes = realloc(row->bytes, 2 * (size_t)n);
+            if (!bytes) return 0;
+            row->bytes = bytes;
+            row->bytes_room = 2 * n;
+        }
+        char *to = row->bytes;
         for (const char *p = f->begin; p < f->end; p += 1 + (*p == '"')) *to++ = *p;
-    *found = fo_murmur3(row->bytes, (size_t)(to - row->bytes), 0);
+        begin = row->bytes;
+        n = to - begin;
+    }
+    *found = fo_murmur3_end(column->prefix, begin, (size_t)n);
     return 1;
 }
 
@@ -116,14 +115,14 @@ static const char *read_record(const fo_text *job, fo_chunk *c, const char *p, d
         case FO_COLUMN_NUMBER:
             if (!(fabs(value) < too_large)) return bad(c, FO_TEXT_VALUE_LARGE, f.begin, k), NULL;
             if (fo_vanishes(job, value)) break;
-            if (!fo_row_add(&c->scratch, column->index, value, 0))
+            if (!fo_row_add(&c->scratch, column->index, value))
                 return bad(c, FO_TEXT_MEMORY, f.begin, k), NULL;
             break;
         case FO_COLUMN_STRING: {
             if (f.begin == f.end) break; /* an empty string has no column */
             uint32_t h;
             if (!hash(&c->scratch, column, &f, &h) ||
-                !fo_row_add(&c->scratch, column->index + (int64_t)(h & job->mask), 1, 0))
+                !fo_row_add(&c->scratch, column->index + (int64_t)(h & job->mask), 1))
                 return bad(c, FO_TEXT_MEMORY, f.begin, k), NULL;
             break;
         }
@@ -134,6 +133,12 @@ static const char *read_record(const fo_text *job, fo_chunk *c, const char *p, d
         if (k + 1 < job->n_columns) return bad(c, FO_CSV_FEW, p, k + 1), NULL;
         return p + 1 + (*p == '\r');
     }
+}
+
+void fo_begin_csv(fo_text *job) {
+    memset(job->stops, 0, sizeof(job->stops));
+    job->stops[(unsigned char)job->delimiter] = job->stops['\n'] = 1;
+    job->stops['\r'] = job->stops['"'] = 1;
 }
 
 void fo_parse_csv(const fo_text *job, fo_chunk *c, const char *stop) {

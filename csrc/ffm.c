@@ -34,8 +34,9 @@ static int parse_row(const fo_text *job, fo_chunk *c, const char *p, const char 
         q = fo_decimal(second + 1, limit, &value);
         if (!q || !ends_token(*q)) return fo_fail(c, FO_TEXT_VALUE, second + 1), 0;
         if (!(fabs(value) < too_large)) return fo_fail(c, FO_TEXT_VALUE_LARGE, second + 1), 0;
-        if (!fo_row_add(&c->scratch, index - one_based, value, (int32_t)field))
+        if (!fo_row_add(&c->scratch, index - one_based, value))
             return fo_fail(c, FO_TEXT_MEMORY, p), 0;
+        c->scratch.fields[c->scratch.n - 1] = (int32_t)field;
     }
     return 1;
 }

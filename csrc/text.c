@@ -126,6 +126,7 @@ static const char *last_end(const fo_text *job, const fo_chunk *c, const char *b
 }
 
 int fo_text_count(fo_text *job) {
+    if (job->format == FO_CSV) fo_begin_csv(job);
     slice s;
     begin_slice(&s, job);
     fo_parallel(count_body, &s, job->threads);
@@ -185,9 +186,7 @@ static void parse_body(void *ctx, int k, int n) {
             parse(s->job, c, c->end - c->p > STRIDE ? c->p + STRIDE : c->end);
             if (c->p == c->end) c->done = 1;
         }
-        free(c->scratch.entries);
-        free(c->scratch.bytes);
-        c->scratch = (fo_row){0};
+        fo_row_free(&c->scratch);
         if (c->error) {
             int64_t last = atomic_load(&s->last);
             while (i < last && !atomic_compare_exchange_weak(&s->last, &last, i)) {
@@ -248,10 +247,7 @@ int fo_text_parse(fo_text *job) {
 }
 
 void fo_text_free(fo_text *job) {
-    for (int64_t i = 0; i < job->n_chunks && job->chunks; i++) {
-        free(job->chunks[i].scratch.entries);
-        free(job->chunks[i].scratch.bytes);
-    }
+    for (int64_t i = 0; i < job->n_chunks && job->chunks; i++) fo_row_free(&job->chunks[i].scratch);
     free(job->chunks);
     job->chunks = NULL;
 }

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include "murmur.h"
+
 enum { FO_SVMLIGHT, FO_VW, FO_FFM, FO_CSV, FO_FORMATS };
 
 /* What was wrong at the first malformed place. The order is that of `EXPECTED` in builder.py. */
@@ -54,13 +56,14 @@ typedef struct {
 typedef struct {
     int64_t index;
     double value;
-    int32_t field;
 } fo_entry;
 
 typedef struct {
-    fo_entry *entries; /* NULL at first; twice the room, for sorting */
+    fo_entry *entries; /* NULL at first, as the others */
+    int32_t *fields;
+    uint64_t *keys; /* for sorting: twice the room */
     int64_t n, room;
-    char *bytes; /* a field of a table without its quotes, behind its column's name */
+    char *bytes; /* a field of a table without its quotes */
     int64_t bytes_room;
 } fo_row;
 
@@ -83,9 +86,8 @@ typedef struct {
 enum { FO_COLUMN_IGNORED, FO_COLUMN_NUMBER, FO_COLUMN_STRING, FO_COLUMN_LABEL, FO_COLUMN_WEIGHT };
 typedef struct {
     int kind;
-    int64_t index;    /* of a number */
-    const char *name; /* "name=", what is hashed before a string */
-    int64_t name_bytes;
+    int64_t index;    /* the first in the matrix */
+    fo_murmur prefix; /* "name=", which is hashed before a string */
 } fo_column;
 
 typedef struct {
@@ -100,6 +102,7 @@ typedef struct {
     int64_t n_features;
     uint64_t mask; /* of hashes */
     char delimiter;
+    unsigned char stops[256]; /* whether a byte ends a field without quotes; by fo_begin_csv */
     int skip_missing;
     int64_t n_columns;
     const fo_column *columns;
@@ -124,9 +127,17 @@ int fo_text_count(fo_text *job);
 int fo_text_parse(fo_text *job);
 /* Free what chunks hold, also after a run that was given up. */
 void fo_text_free(fo_text *job);
+void fo_row_free(fo_row *row);
+
+/* n rows of k columns and values each, of which zeros are left out, to data, indices and ends of
+   `job`, with room for n * k entries. Returns the entries, -1 if out of memory, and -2 - r if row r
+   has a value that is too large. */
+int64_t fo_table_rows(fo_text *job, int64_t n, int64_t k, const int64_t *columns,
+                      const double *values);
 
 /* The formats: parse rows until `stop` is passed or there is an error. */
 typedef void fo_parse(const fo_text *job, fo_chunk *c, const char *stop);
+void fo_begin_csv(fo_text *job);
 fo_parse fo_parse_svmlight, fo_parse_vw, fo_parse_ffm, fo_parse_csv;
 
 #endif

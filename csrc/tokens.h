@@ -65,9 +65,9 @@ static inline const char *fo_line_end(fo_chunk *c, const char *p, const char **n
 /* row.c: adds an entry, 0 if out of memory. Writing sorts the row by index, entries of one index in
    the order they came (`merge`: as their sum), and gives it to the chunk. 0 after an error. */
 int fo_row_grow(fo_row *row);
-static inline int fo_row_add(fo_row *row, int64_t index, double value, int32_t field) {
+static inline int fo_row_add(fo_row *row, int64_t index, double value) {
     if (row->n == row->room && !fo_row_grow(row)) return 0;
-    row->entries[row->n++] = (fo_entry){index, value, field};
+    row->entries[row->n++] = (fo_entry){index, value};
     return 1;
 }
 int fo_row_write(const fo_text *job, fo_chunk *c, int merge, double label, double weight,

@@ -131,7 +131,7 @@ static int parse_features(const fo_text *job, fo_chunk *c, const char *p, const 
                 value = scale;
             }
             if (fo_vanishes(job, value)) continue; /* as VW does */
-            if (!fo_row_add(&c->scratch, (int64_t)(at & job->mask), value, 0))
+            if (!fo_row_add(&c->scratch, (int64_t)(at & job->mask), value))
                 return fo_fail(c, FO_TEXT_MEMORY, name), 0;
         }
     }

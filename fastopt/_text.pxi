@@ -9,11 +9,13 @@ cdef extern from "text.h" nogil:
     ctypedef struct fo_place:
         int error
         int64_t lines, line, at, column
+    ctypedef struct fo_murmur:
+        pass
+    fo_murmur fo_murmur3_begin(const void *bytes, size_t n)
     ctypedef struct fo_column:
         int kind
         int64_t index
-        const char *name
-        int64_t name_bytes
+        fo_murmur prefix
     ctypedef struct fo_text:
         const char *text
         int64_t size, chunk_bytes, n_chunks
@@ -40,6 +42,8 @@ cdef extern from "text.h" nogil:
     int fo_text_count(fo_text *job)
     int fo_text_parse(fo_text *job)
     void fo_text_free(fo_text *job)
+    int64_t fo_table_rows(fo_text *job, int64_t n, int64_t k, const int64_t *columns,
+                          const double *values)
 
 # In the order of the enumerations in text.h.
 FORMATS = ("svmlight", "vw", "ffm", "csv")
@@ -105,8 +109,7 @@ def text_parse(text, allocate, progress, *, int format, int threads, int64_t chu
         for k, (kind, index, name) in enumerate(columns):
             column[k].kind = kind
             column[k].index = index
-            column[k].name = name
-            column[k].name_bytes = len(name)
+            column[k].prefix = fo_murmur3_begin(<const char *>name, len(name))
         while more:
             with nogil:
                 more = fo_text_count(&job)
@@ -147,3 +150,45 @@ def text_parse(text, allocate, progress, *, int format, int threads, int64_t chu
         fo_text_free(&job)
         free(column)
         PyBuffer_Release(&source)
+
+
+def table_rows(columns, values, data, indices, ends):
+    """Write rows of columns and values to CSR arrays, sorted, without zeros, doubles added up.
+
+    `columns` (int64) and `values` (float64) have one row each, in C's order; `data`, `indices` and
+    `ends` are as those of `text_parse`, with room for all. Labels go to nowhere. Returns the number
+    of entries, or -2 - r if the sum of values in row r is too large.
+    """
+    cdef fo_text job
+    cdef Py_buffer[5] view
+    cdef int held = 0
+    cdef int64_t n = len(ends)
+    cdef int64_t k, found
+    memset(&job, 0, sizeof(job))
+    try:
+        for source in (columns, values, data, indices, ends):
+            PyObject_GetBuffer(source, &view[held], PyBUF_WRITABLE if held > 1 else PyBUF_SIMPLE)
+            held += 1
+        k = view[0].len // (8 * n) if n else 0
+        if (view[0].len != 8 * n * k or view[1].len != view[0].len or view[4].len < 8 * n
+                or view[2].len < view[2].itemsize * n * k
+                or view[3].len < view[3].itemsize * n * k):
+            raise ValueError("the arrays' sizes do not fit")
+        job.dtype = view[2].itemsize == 8
+        job.index_type = view[3].itemsize == 8
+        job.data = view[2].buf
+        job.indices = view[3].buf
+        job.ends = <int64_t *>view[4].buf
+        job.y = <double *>calloc(n + 1, 8)
+        if not job.y:
+            raise MemoryError
+        with nogil:
+            found = fo_table_rows(&job, n, k, <const int64_t *>view[0].buf,
+                                  <const double *>view[1].buf)
+        if found == -1:
+            raise MemoryError
+        return found
+    finally:
+        free(job.y)
+        for j in range(held):
+            PyBuffer_Release(&view[j])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt._core import hash_strings
+from fastopt._core import hash_strings, table_rows
 from fastopt.csr import CSR, DataError
 from fastopt.sources import open_binary
 from fastopt.tables import Schema, decide, encode
@@ -123,7 +123,7 @@ def rows_of(path: str, schema: Schema, dtype: str, batch: Any, first: int) -> tu
                 raise DataError(path, first + at + 1, 0, f"{problem} in column {name!r}")
             columns.append(np.full(n, place))
             values.append(number)
-    return assemble(columns, values, n, schema.n_features, dtype), y, weights
+    return assemble(path, first, columns, values, n, schema.n_features, dtype), y, weights
 
 
 def numbers(path: str, name: str, column: Any, first: int, kind: str, missing: str) -> np.ndarray:
@@ -171,22 +171,17 @@ def hashed(column: Any, prefix: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assemble(
-    columns: list[np.ndarray], values: list[np.ndarray], n: int, n_features: int, dtype: str
-) -> CSR:
+    path: str, first: int, columns: list[np.ndarray], values: list[np.ndarray], n: int,
+    n_features: int, dtype: str,
+) -> CSR:  # fmt: skip
     """Return the matrix of columns and values of each row: no zeros, one value of each column."""
-    index = np.int32 if n_features < 2**31 else np.int64
     at = np.stack(columns, axis=1) if columns else np.empty((n, 0), np.int64)
-    data = np.stack(values, axis=1) if values else np.empty((n, 0))
-    there = data.astype(dtype) != 0
-    rows = np.repeat(np.arange(n), there.sum(axis=1))
-    at, data = at[there], data[there]
-    order = np.lexsort((at, rows))  # stable
-    at, data = at[order], data[order]
-    new = np.ones(len(at), bool)
-    new[1:] = (at[1:] != at[:-1]) | (rows[1:] != rows[:-1])
-    starts = np.flatnonzero(new)
-    if len(starts) < len(at):
-        data = np.add.reduceat(data, starts)
-    counts = np.bincount(rows[starts], minlength=n)
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    return CSR(data.astype(dtype), at[starts].astype(index), indptr, (n, n_features))
+    stacked = np.stack(values, axis=1) if values else np.empty((n, 0))
+    data = np.empty(at.size, dtype)
+    indices = np.empty(at.size, np.int32 if n_features < 2**31 else np.int64)
+    indptr = np.zeros(n + 1, np.int64)
+    entries = table_rows(at, stacked, data, indices, indptr[1:])
+    if entries < 0:
+        problem = f"found values of one column whose sum {dtype} cannot hold"
+        raise DataError(path, first - entries - 1, 0, problem)
+    return CSR(data[:entries].copy(), indices[:entries].copy(), indptr, (n, n_features))

@@ -245,6 +245,9 @@ class Source:
         builder.spare = 1 / 8  # the end is not known
         held = b""
         with self.located():
+            if self.plain():
+                yield from self.stream_plain(builder)
+                return
             try:
                 for text in lines(self.unpacked()):
                     text = held + text if held else text
@@ -259,6 +262,40 @@ class Source:
                 raise DataError(self.name, builder.lines + 1, 1, problem) from error
             if held:
                 builder.add(held, _ignore)
+                yield
+
+    def plain(self) -> bool:
+        """Whether this is text in a file of this machine that is not compressed."""
+        if not self.local or not self.size:
+            return False
+        return not self.whole or not self.file.peek(4)[:4].startswith((GZIP, ZSTD))
+
+    def stream_plain(self, builder: Builder) -> Iterator[None]:
+        """Do the same with text that needs no copy but the one from the file."""
+        buffer, held = bytearray(BLOCK), 0
+        self.file.seek(self.start)
+        left = (self.size if self.stop is None else self.stop) - self.start
+        while left or held:
+            with memoryview(buffer) as view, view[held : held + left] as room:
+                size = self.file.readinto(room)
+            if size == 0 and left:
+                left = 0  # the file has been cut short meanwhile
+            left -= size
+            self.done += size
+            self.progress(self.done)
+            held += size
+            if not left and held and buffer[held - 1] != 10:
+                buffer[held:] = b"\n"
+                held += 1
+            used = cut = buffer.rfind(b"\n", 0, held) + 1
+            if cut:
+                with memoryview(buffer) as view, view[:cut] as text:
+                    used = builder.add(text, _ignore, last=not left or held > LONGEST)
+                held -= used
+                buffer[:held] = buffer[used : used + held]
+            if held == len(buffer):
+                buffer += bytes(len(buffer))
+            if cut:
                 yield
 
     @contextlib.contextmanager
@@ -277,8 +314,7 @@ class Source:
 
     def read(self, builder: Builder) -> None:
         """Add the whole text to the builder."""
-        first = self.file.peek(4)[:4] if self.local and self.whole and self.size else b""
-        if not first or first.startswith((GZIP, ZSTD)):
+        if not self.whole or not self.plain():
             for _ in self.stream(builder):
                 pass
             return
