@@ -23,7 +23,8 @@ static int read_field(const fo_text *job, fo_chunk *c, const char *p, int64_t co
     f->doubled = 0;
     if (*p != '"') {
         f->begin = p;
-        while (!job->stops[(unsigned char)*p]) p++;
+        while (p < limit && !job->stops[(unsigned char)*p]) p++;
+        if (p == limit) return bad(c, FO_TEXT_CHANGED, p - 1, column);
         if (*p == '"') return bad(c, FO_CSV_QUOTE, p, column);
         f->end = f->next = p;
     } else {

@@ -100,27 +100,38 @@ static int by_index(const void *a, const void *b) {
     return x < y ? -1 : x > y; /* as they came */
 }
 
-/* Puts the places of the entries, in order, into `keys`; returns where. Place and index of an entry
-   make one key, if the indices are not very large. */
-static const uint64_t *places(fo_row *row) {
+/* Puts the places of the entries from `first` on, in order, into `keys`; returns where. Place and
+   index of an entry make one key, if the indices are not very large. */
+static const uint64_t *places(fo_row *row, int64_t first) {
     const fo_entry *e = row->entries;
+    const int64_t n = row->n - first;
     uint64_t *keys = row->keys, wide = (uint64_t)row->n;
-    for (int64_t i = 0; i < row->n; i++) {
-        const uint64_t above = (uint64_t)(e[i].index + 1); /* -1: not known yet to be right */
+    for (int64_t i = 0; i < n; i++) {
+        const uint64_t above = (uint64_t)(e[first + i].index + 1); /* -1: if 0 may be wrong */
         wide |= above;
-        keys[i] = above << 32 | (uint64_t)i;
+        keys[i] = above << 32 | (uint64_t)(first + i);
     }
     if (wide >> 32 == 0) {
-        const uint64_t *sorted = sort(keys, keys + row->room, row->n);
+        const uint64_t *sorted = sort(keys, keys + row->room, n);
         keys = row->keys;
-        for (int64_t i = 0; i < row->n; i++) keys[i] = (uint32_t)sorted[i];
+        for (int64_t i = 0; i < n; i++) keys[i] = (uint32_t)sorted[i];
         return keys;
     }
     const fo_entry **at = (const fo_entry **)(void *)(keys + row->room);
-    for (int64_t i = 0; i < row->n; i++) at[i] = e + i;
-    qsort(at, (size_t)row->n, sizeof(*at), by_index);
-    for (int64_t i = 0; i < row->n; i++) keys[i] = (uint64_t)(at[i] - e);
+    for (int64_t i = 0; i < n; i++) at[i] = e + first + i;
+    qsort(at, (size_t)n, sizeof(*at), by_index);
+    for (int64_t i = 0; i < n; i++) keys[i] = (uint64_t)(at[i] - e);
     return keys;
+}
+
+/* The number of entries at the beginning that are where they belong. */
+static int64_t in_place(const fo_entry *e, int64_t n) {
+    int64_t first = 1, least = INT64_MAX;
+    while (first < n && e[first - 1].index < e[first].index) first++;
+    if (first >= n) return n;
+    for (int64_t i = first; i < n; i++) least = e[i].index < least ? e[i].index : least;
+    while (first > 0 && e[first - 1].index >= least) first--;
+    return first;
 }
 
 int fo_row_write(const fo_text *job, fo_chunk *c, int merge, double label, double weight,
@@ -130,25 +141,24 @@ int fo_row_write(const fo_text *job, fo_chunk *c, int merge, double label, doubl
     const fo_entry *e = row->entries;
     if (c->rows == c->lines || c->entries + n > c->marks)
         return fo_fail(c, FO_TEXT_CHANGED, line), 0;
-    int sorted = 1;
-    for (int64_t i = 1; i < n; i++) sorted &= e[i - 1].index < e[i].index;
-    int64_t k = c->entry + c->entries;
     const double too_large = fo_too_large(job);
-    if (sorted)
-        for (int64_t i = 0; i < n; i++, k++) {
-            fo_put(job, k, e[i].index, e[i].value);
-            if (job->fields) job->fields[k] = row->fields[i];
-        }
-    else {
-        const uint64_t *at = places(row);
-        for (int64_t i = 0; i < n; i++, k++) {
-            const fo_entry *first = e + at[i];
-            double value = first->value;
+    const int64_t first = in_place(e, n);
+    int64_t k = c->entry + c->entries;
+    for (int64_t i = 0; i < first; i++, k++) {
+        fo_put(job, k, e[i].index, e[i].value);
+        if (job->fields) job->fields[k] = row->fields[i];
+    }
+    if (first < n) {
+        const uint64_t *at = places(row, first);
+        for (int64_t i = 0; i < n - first; i++, k++) {
+            const fo_entry *one = e + at[i];
+            double value = one->value;
             if (job->fields) job->fields[k] = row->fields[at[i]];
             if (merge)
-                while (i + 1 < n && e[at[i + 1]].index == first->index) value += e[at[++i]].value;
+                while (i + 1 < n - first && e[at[i + 1]].index == one->index)
+                    value += e[at[++i]].value;
             if (!(fabs(value) < too_large)) return fo_fail(c, FO_TEXT_VALUE_LARGE, line), 0;
-            fo_put(job, k, first->index, value);
+            fo_put(job, k, one->index, value);
         }
     }
     c->entries = k - c->entry;

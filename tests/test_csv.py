@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from fastopt._core import text_parse
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from textcases import NUMBER, Malformed, agree, cuts, damaged, finite, read
@@ -364,3 +365,22 @@ def test_wide_and_long_fields():
     X, _, _ = read(long, format="csv", schema=schema, hash_bits=10, n_features=1025,
                    zero_based=True, chunk=1000, threads=2)  # fmt: skip
     assert X.indices.tolist() == [0, 1 + column_of("s", b'a"\n' * 200_000, 10)]
+
+
+@pytest.mark.parametrize("now", [b"1,22222,3333,44\n", b"\n\n\n\n\n\n1,2,3,4,5,6\n"])
+def test_text_that_changes_meanwhile_writes_nothing_outside(now):
+    text = bytearray(b"1,2".ljust(len(now) - 1, b" ") + b"\n")
+    whole = [np.full(9, 7, t) for t in ("float32", "int32", "int64", "float64", "float64")]
+
+    def allocate(rows, entries):
+        text[:] = now[:-1] + b" "
+        assert rows == 1 and entries == 2
+        data, indices, ends, y, weights = (array[:2] for array in whole)
+        return data, indices, ends, y, None, weights, None
+
+    *_, error, _ = text_parse(
+        text, allocate, lambda done: None, format=3, threads=1, chunk_bytes=99, n_features=9,
+        entry0=0, columns=[(1, k, b"") for k in range(4)],
+    )  # fmt: skip
+    assert error is not None
+    assert all((array[2:] == 7).all() for array in whole)
