@@ -121,7 +121,7 @@ def facts() -> dict[str, Any]:
                 (line.split(":")[1].strip() for line in file if "model name" in line), model
             )
     versions = {}
-    for name in ("numpy", "torch", "scikit-learn", "scipy"):
+    for name in ("numpy", "torch", "scikit-learn", "scipy", "pandas", "pyarrow", "vowpalwabbit"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

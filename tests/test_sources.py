@@ -8,6 +8,8 @@ import sys
 import threading
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fastopt import sources
 from fastopt.data import DataError, load_svmlight, open_data
@@ -256,3 +258,42 @@ def test_progress_counts_all_files(tmp_path):
         use(open_data(tmp_path / "?.svm", cache=False, on_progress=report))
         done = [call[0] for call in calls]
         assert done == sorted(done) and calls[-1] == (total, total)
+
+
+ANY = st.binary(max_size=80) | st.text('1:|," .\n\r\tax#q-', max_size=80).map(str.encode)
+
+
+@given(ANY, st.sampled_from(["", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"fastoptC"]))
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_bytes_are_rows_or_an_error(tmp_path, data, magic):
+    path = tmp_path / "any"
+    path.write_bytes((magic or b"") + data)
+    for how in ({}, {"format": "csv", "hash_bits": 4}, {"format": "vw"}, {"format": "ffm"}):
+        try:
+            X, y, _ = open_data(path, cache=False, **how).to_csr()
+        except ValueError as error:  # DataError is one
+            assert str(error)
+        else:
+            assert X.shape[0] == len(y) == len(X.indptr) - 1
+            assert X.nnz == 0 or (X.indices.min() >= 0 and X.indices.max() < X.shape[1])
+
+
+def test_streams_and_caches_take_bounded_memory(tmp_path, monkeypatch):
+    import tracemalloc
+
+    from fastopt import cache
+
+    monkeypatch.setattr(sources, "BLOCK", 1 << 18)
+    monkeypatch.setattr(cache, "SPOOL", 1 << 16)
+    monkeypatch.setattr(cache, "PIECE", 1 << 16)
+    lines = [b"1 | a:1 b:2 c:3\n" * 1000, b"1 1:1 2:2 3:3\n" * 1000]
+    for name, line in zip(("a.vw", "a.svm"), lines, strict=True):
+        for suffix, pack in (("", bytes), (".gz", gzip.compress)):
+            path = tmp_path / (name + suffix)
+            path.write_bytes(pack(line * 600))
+            for where in (False, tmp_path / "c.fastopt"):
+                tracemalloc.start()
+                rows = sum(len(y) for _, y, _ in open_data(path, cache=where))
+                _, peak = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                assert rows == 600_000 and peak < 8e6, (name, suffix, where, peak)
