@@ -29,6 +29,11 @@ test: $(VENV)/.test
 bench: $(VENV)/.bench
 	@for file in bench/bench_*.py; do \
 	    echo "==> $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+	@echo "==> bench/test_micro.py"
+	@$(BIN)/python -m pytest -q bench/test_micro.py --benchmark-max-time=0.5 \
+	    --benchmark-columns=median,min,iqr --benchmark-sort=name \
+	    --benchmark-json=bench/results/micro.json
+	@$(BIN)/python -m bench.picture
 
 lint: $(VENV)/.lint
 	@echo "==> ruff check, ruff format, clang-format, cython-lint"

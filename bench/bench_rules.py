@@ -1,110 +1,81 @@
 """Every rule against the memory: ns per element and the ratio to the copy-shaped limit.
 
 The limit reads and writes the same bytes with one addition each, compiled for this processor, run
-in turn with the rule in one process. Sizes are named by where all arrays of Adam in float32 lie.
-The native step is measured (a prepared plan), without the Python layer; `bench_step` has that.
+in turn with the rule in one process, on arrays of its own. Sizes are named by where all arrays of
+Adam in float32 lie. The native step is measured (a prepared plan), without the Python layer, which
+`bench_peers` has.
 
-    python -m bench.bench_rules [--seconds 1.0]
+LARS and LAMB need norms of whole arrays before their step: their limit makes two passes, the
+fewest that can be. Below 32,768 elements our steps run on one thread whatever is asked for, and the
+limit has the better of one thread and two.
+
+    python -m bench.bench_rules [--seconds 0.2] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from bench.harness import Limit, record, show, take_turns
-from fastopt import _core
-from fastopt.parameters import aligned_full
+from bench import cases
+from bench.harness import record, show, take_turns, thread_counts
+from bench.limit import Limit, words
+from fastopt import Optimizer
 
-SIZES = {"L1": 2_000, "L2": 32_000, "L3": 600_000, "DRAM": 32_000_000}
-SCALARS = {
-    "lr": 1e-9,
-    "mu": 0.9,
-    "c": 0.1,
-    "lr_v": 1e-9,
-    "lr_m": 1e-9,
-    "lr_r": 1e-9,
-    "up": 1.2,
-    "down": 0.5,
-    "least": 1e-6,
-    "most": 50.0,
-    "forget": 1.0,
-    "undo": 1.0,
-    "lr_g": 0.0,
-    "eps": 1e-8,
-    "eps_root": 0.0,
-    "rho": 0.99,
-    "b1": 0.9,
-    "c1": 0.1,
-    "b2": 0.999,
-    "c2": 0.001,
-    "a": 1.0,
-    "a_v": 1.0,
-    "a_x": 1.0,
-    "b": 0.9,
-    "c_v": 1.0,
-    "kappa": 1e-9,
-    "theta": 0.7,
-    "k1": 0.1,
-    "k2": 0.1,
-    "lr_y": 1e-9,
-    "wd": 0.01,
-    "eps_outside": 0.0,
-    "a_m": 1.3,
-}
+SIZES = {"L1": 2_000, "L2": 32_000, "L3": 600_000, "DRAM": 16_000_000}
 
 
-def make(rule: str, n: int, dtype: str) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Return a parameter, its gradient and its states, cache-line aligned, filled."""
-    like = np.broadcast_to(np.zeros((), dtype), (n,))
-    w, g, *states = (
-        aligned_full(like, v) for v in [0.5, 0.25] + [0.125] * len(_core.rules()[rule][0])
-    )
-    return w, g, states
+def native(opt: Optimizer, g: np.ndarray, threads: int, repeats: int) -> Callable[[], None]:
+    """Return a call of `repeats` prepared steps of `opt`, with the numbers of its second step."""
+    opt.bind(g)
+    opt.step()
+    opt.step()
+    plan = opt._plan
+
+    def call() -> None:
+        for _ in range(repeats):
+            if opt.layerwise:
+                opt.trust(plan, threads, 1.0)
+            plan.run(threads, 0.0, 0.0, 1.0)
+
+    return call
 
 
-def plan_of(rule: str, w: np.ndarray, g: np.ndarray, states: list[np.ndarray]) -> _core.Plan:
-    """Return the prepared step."""
-    plan = _core.Plan(rule, ("w",), [w], [states], [0], [])
-    plan.hold([g], None, False)
-    plan.set_group(0, 1.0, 0.0, 0.0, SCALARS)
-    return plan
-
-
-def measure(seconds: float) -> list[dict[str, object]]:
+def measure(
+    seconds: float, sizes: dict[str, int] = SIZES, dtypes: Iterable[str] = ("float32", "float64")
+) -> list[dict[str, object]]:
     """Return one row per place, rule, dtype and thread count."""
     limit = Limit()
-    rows = []
-    for place, n in SIZES.items():
-        for dtype in "float32", "float64":
-            for rule, (state_names, _) in _core.rules().items():
-                w, g, states = make(rule, n, dtype)
-                plan = plan_of(rule, w, g, states)
-                for threads in 1, 2:
-                    inner = max(1, 100_000 // n)
-
-                    def ours(plan=plan, threads=threads, inner=inner) -> None:
-                        for _ in range(inner):
-                            plan.run(threads, 0.0, 0.0, 0.0)
-
-                    times = take_turns(
-                        {"ours": ours, "limit": limit(w, g, states, threads, inner)}, seconds
-                    )
-                    ns = {k: t[0] / inner / n * 1e9 for k, t in times.items()}
-                    moved = (3 + 2 * len(state_names)) * w.itemsize
+    rows: list[dict[str, object]] = []
+    for place, n in sizes.items():
+        repeats = max(1, 100_000 // n)
+        for dtype in dtypes:
+            for name in cases.cases():
+                w, g = cases.filled(n, dtype, 0.5), cases.filled(n, dtype, 0.25)
+                opt = cases.build(name, w)
+                passes = cases.passes(name, opt, w)
+                for threads in thread_counts():
+                    contenders = {"ours": native(opt, g, threads, repeats)}
+                    for k in {threads} if n >= 100_000 else {1, threads}:
+                        contenders[f"limit {k}"] = limit(passes, n, dtype, k, repeats)
+                    times = take_turns(contenders, seconds)
+                    median, least, most = times.pop("ours")
+                    scale = 1e9 / repeats / n
+                    bound = min(t[0] for t in times.values()) * scale
                     rows.append(
                         {
                             "place": place,
-                            "rule": rule,
+                            "rule": name,
                             "dtype": dtype,
                             "threads": threads,
-                            "ns/element": ns["ours"],
-                            "limit": ns["limit"],
-                            "ratio": ns["ours"] / ns["limit"],
-                            "GB/s": moved / ns["ours"],
-                            "spread": f"{times['ours'][1] / times['ours'][0]:.2f}"
-                            f"-{times['ours'][2] / times['ours'][0]:.2f}",
+                            "ns/element": median * scale,
+                            "limit": bound,
+                            "ratio": median * scale / bound,
+                            "passes": len(passes),
+                            "GB/s": words(passes) * w.itemsize / (median * scale),
+                            "spread": f"{least / median:.2f}-{most / median:.2f}",
                         }
                     )
     return rows
@@ -112,25 +83,26 @@ def measure(seconds: float) -> list[dict[str, object]]:
 
 def subnormals(seconds: float) -> list[dict[str, object]]:
     """Return Adam's time on a decayed moment: subnormal numbers against normal ones."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for fill, name in (1e-3, "normal"), (1e-41, "subnormal"):
-        w, g, states = make("adam", 32_000, "float32")
-        g[...] = 0
-        plan = plan_of("adam", w, g, states)
+        w, g = cases.filled(32_000, "float32", 0.5), cases.filled(32_000, "float32", 0.0)
+        opt = cases.build("Adam", w)
+        step = native(opt, g, 1, 1)
+        m, v = (opt.state["0"][key] for key in ("exp_avg", "exp_avg_sq"))
 
-        def ours(plan=plan, states=states, fill=fill) -> None:
-            for state in states:
-                state.fill(fill)
-            plan.run(1, 0.0, 0.0, 0.0)
+        def ours(m=m, v=v, step=step, fill=fill) -> None:
+            m.fill(fill)
+            v.fill(fill)
+            step()
 
         b1, b2, one = np.float32(0.9), np.float32(0.999), np.float32(1)
 
-        def numpy_way(w=w, states=states, fill=fill, b1=b1, b2=b2, one=one) -> None:
-            for state in states:
-                state.fill(fill)
-            states[0] *= b1
-            states[1] *= b2
-            np.subtract(w, states[0] / (np.sqrt(states[1]) + one), out=w)
+        def numpy_way(w=w, m=m, v=v, fill=fill, b1=b1, b2=b2, one=one) -> None:
+            m.fill(fill)
+            v.fill(fill)
+            np.multiply(m, b1, out=m)
+            np.multiply(v, b2, out=v)
+            np.subtract(w, m / (np.sqrt(v) + one), out=w)
 
         times = take_turns({"fastopt": ours, "numpy": numpy_way}, seconds)
         rows.append(
@@ -140,11 +112,17 @@ def subnormals(seconds: float) -> list[dict[str, object]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=1.0, help="per row")
-    seconds = parser.parse_args().seconds
-    table = measure(seconds)
-    slow = subnormals(seconds)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=0.2, help="per row")
+    parser.add_argument("--quick", action="store_true", help="a look at L1 and L3 in seconds")
+    options = parser.parse_args()
+    if options.quick:
+        table = measure(0.02, {"L1": 2_000, "L3": 600_000})
+    else:
+        table = measure(options.seconds)
+    slow = subnormals(options.seconds)
     show(table, "Rules against the copy-shaped limit")
     show(slow, "Adam where its moments have decayed to subnormal numbers")
-    record("rules", [*table, *slow])
+    record("rules-quick" if options.quick else "rules", [*table, *slow])

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib.metadata
 import json
 import math
 import os
 import platform
-import shutil
 import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fastopt
 
+LIBRARIES = (
+    *("numpy", "torch", "deepspeed", "jax", "optax", "keras", "scikit-learn", "scipy"),
+    *("pandas", "pyarrow", "vowpalwabbit"),
+)
 RESULTS = Path(__file__).parent / "results"
 
 
+def thread_counts() -> tuple[int, ...]:
+    """Return 1, and 2 where there are two processors."""
+    return (1, 2) if len(os.sched_getaffinity(0)) > 1 else (1,)
+
+
 def take_turns(
-    contenders: dict[str, Callable[[], Any]], seconds: float = 1.0, rounds: int = 11
+    contenders: dict[str, Callable[[], Any]],
+    seconds: float = 1.0,
+    rounds: int = 11,
+    pause: float = 0.0,
+    warm: bool = False,
 ) -> dict[str, tuple[float, float, float]]:
     """Return name -> (median, least, most) seconds per call; in each round everybody runs once.
 
-    Each turn repeats its call until it has taken seconds / rounds / contenders.
+    Each turn repeats its call until it has taken seconds / rounds / contenders. Where single calls
+    take so long that `seconds` are over before all rounds are, three rounds are enough. `pause`
+    seconds before each turn let the threads of the one before go to sleep. `warm`: all have been
+    called before.
     """
     repeats = {}
     for name, call in contenders.items():
-        call()
+        if not warm:
+            call()
         start = time.perf_counter()
         call()
         once = max(time.perf_counter() - start, 1e-7)
@@ -42,9 +53,13 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in contenders}
     enabled = gc.isenabled()
     gc.disable()
+    end = time.perf_counter() + 1.5 * seconds
     try:
-        for _ in range(rounds):
+        for k in range(rounds):
+            if k >= 3 and time.perf_counter() > end:
+                break
             for name, call in contenders.items():
+                time.sleep(pause)
                 count = range(repeats[name])
                 start = time.perf_counter()
                 for _ in count:
@@ -56,60 +71,20 @@ def take_turns(
     return {name: (statistics.median(t), min(t), max(t)) for name, t in times.items()}
 
 
-class Limit:
-    """The copy-shaped limit: the bytes of a rule's step, read and written with an addition each.
+def others_busy(seconds: float = 0.5) -> float | None:
+    """Return how many processors work while this process sleeps; None where Linux does not say."""
 
-    Compiled here for this very processor, so that it is the limit and not a rival's habit.
-    """
+    def idle() -> int:
+        with open("/proc/stat") as file:
+            fields = file.readline().split()
+        return int(fields[4]) + int(fields[5])  # hundredths of a second, over all processors
 
-    def __init__(self) -> None:
-        compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
-        if not compiler:
-            raise RuntimeError("the copy-shaped limit needs a C compiler: set CC")
-        self.folder = tempfile.TemporaryDirectory()
-        library = f"{self.folder.name}/limit.so"
-        subprocess.run(
-            [
-                compiler,
-                "-O3",
-                "-march=native",
-                "-mprefer-vector-width=512",
-                "-fopenmp",
-                "-shared",
-                "-fPIC",
-                "-o",
-                library,
-                str(Path(__file__).parent / "limit.c"),
-            ],
-            check=True,
-        )
-        self.touch = ctypes.CDLL(library).touch
-
-    def __call__(
-        self, w: np.ndarray, g: np.ndarray, states: list[np.ndarray], threads: int, repeats: int = 1
-    ) -> Callable[[], None]:
-        """Return a call that does `repeats` such passes."""
-
-        def pointer(a: np.ndarray) -> ctypes.c_void_p:
-            return ctypes.c_void_p(a.__array_interface__["data"][0])
-
-        arguments = (
-            ctypes.c_int(w.itemsize),
-            ctypes.c_int(len(states)),
-            ctypes.c_ssize_t(w.size),
-            pointer(w),
-            pointer(g),
-            *[pointer(s) for s in [*states, w, w, w][:3]],
-            ctypes.c_int(threads),
-            ctypes.c_int(repeats),
-        )
-        keep = (w, g, states)
-
-        def call() -> None:
-            _ = keep
-            self.touch(*arguments)
-
-        return call
+    if not os.path.exists("/proc/stat"):
+        return None
+    before, start = idle(), time.perf_counter()
+    time.sleep(seconds)
+    rested = (idle() - before) / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - start)
+    return round(max(0.0, (os.cpu_count() or 1) - rested), 2)
 
 
 def facts() -> dict[str, Any]:
@@ -121,7 +96,7 @@ def facts() -> dict[str, Any]:
                 (line.split(":")[1].strip() for line in file if "model name" in line), model
             )
     versions = {}
-    for name in ("numpy", "torch", "scikit-learn", "scipy", "pandas", "pyarrow", "vowpalwabbit"):
+    for name in LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -134,7 +109,8 @@ def facts() -> dict[str, Any]:
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "caches": caches,
-        "system": platform.platform(),
+        "processors busy with something else": others_busy(),
+        "system": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
         "python": platform.python_version(),
         "fastopt": fastopt.__version__,
         "isa": fastopt.get_isa(),
@@ -145,9 +121,19 @@ def facts() -> dict[str, Any]:
 def record(name: str, rows: list[dict[str, Any]]) -> None:
     """Write rows and facts to bench/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(
-        json.dumps({"facts": facts(), "rows": rows}, indent=1) + "\n"
-    )
+    known = facts()
+    busy = known["processors busy with something else"]
+    if busy is not None and busy > 0.1:
+        print(f"{busy} processors are busy with something else: do not trust these numbers")
+    text = json.dumps({"facts": known, "rows": rows}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+def cell(value: Any) -> str:
+    """Return what a table shows of a value."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "-" if value is None else str(value)
 
 
 def show(rows: list[dict[str, Any]], title: str) -> None:
@@ -155,7 +141,7 @@ def show(rows: list[dict[str, Any]], title: str) -> None:
     print(f"\n{title}")
     if not rows:
         return
-    cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    cells = [[cell(value) for value in row.values()] for row in rows]
     heads = list(rows[0])
     widths = [max(len(h), *(len(c[k]) for c in cells)) for k, h in enumerate(heads)]
     print("  ".join(h.ljust(w) for h, w in zip(heads, widths, strict=True)))

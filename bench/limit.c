@@ -1,56 +1,83 @@
-/* The least that a step with k states must do: read g, read and write w and the states. */
+/* The least that passes over arrays must do: read some, read and write others, an addition each. */
 #include <omp.h>
 #include <stddef.h>
 
-#define TOUCH(name, T)                                                                             \
-    static void name(int states, ptrdiff_t n, T *restrict w, const T *restrict g, T *restrict a,   \
-                     T *restrict b, T *restrict c) {                                               \
-        if (states == 0)                                                                           \
-            for (ptrdiff_t i = 0; i < n; i++) w[i] += g[i];                                        \
-        else if (states == 1)                                                                      \
-            for (ptrdiff_t i = 0; i < n; i++) {                                                    \
-                a[i] += g[i];                                                                      \
-                w[i] += a[i];                                                                      \
-            }                                                                                      \
-        else if (states == 2)                                                                      \
-            for (ptrdiff_t i = 0; i < n; i++) {                                                    \
-                a[i] += g[i];                                                                      \
-                b[i] += g[i];                                                                      \
-                w[i] += a[i];                                                                      \
-            }                                                                                      \
-        else                                                                                       \
-            for (ptrdiff_t i = 0; i < n; i++) {                                                    \
-                a[i] += g[i];                                                                      \
-                b[i] += g[i];                                                                      \
-                c[i] += g[i];                                                                      \
-                w[i] += a[i];                                                                      \
-            }                                                                                      \
-    }
-TOUCH(touch_f32, float)
-TOUCH(touch_f64, double)
+/* Sums of what is only read, so that nothing is left out. */
+enum { LANES = 64 };
+static volatile double sink;
 
-static void slice(int size, int states, ptrdiff_t from, ptrdiff_t to, void *w, const void *g,
-                  void *a, void *b, void *c) {
-    if (size == 4)
-        touch_f32(states, to - from, (float *)w + from, (const float *)g + from, (float *)a + from,
-                  (float *)b + from, (float *)c + from);
-    else
-        touch_f64(states, to - from, (double *)w + from, (const double *)g + from,
-                  (double *)a + from, (double *)b + from, (double *)c + from);
+/* Arrays a[0 .. reads) are read, a[reads .. reads + writes) read and written. What is written is
+   taken from a sum and not added to it: the numbers stay bounded over any number of passes. */
+#define PASS(name, T)                                                                              \
+    static inline __attribute__((always_inline)) void name(                                        \
+        const int reads, const int writes, ptrdiff_t n, T *const *a, ptrdiff_t start) {            \
+        const T *r0 = a[0] + start, *r1 = reads > 1 ? a[1] + start : NULL;                         \
+        T *w0 = writes > 0 ? a[reads] + start : NULL;                                              \
+        T *w1 = writes > 1 ? a[reads + 1] + start : NULL;                                          \
+        T *w2 = writes > 2 ? a[reads + 2] + start : NULL;                                          \
+        T *w3 = writes > 3 ? a[reads + 3] + start : NULL;                                          \
+        if (writes == 0) {                                                                         \
+            T sums[LANES] = {0};                                                                   \
+            for (ptrdiff_t i = 0; i + LANES <= n; i += LANES)                                      \
+                for (int j = 0; j < LANES; j++)                                                    \
+                    sums[j] += reads > 1 ? r0[i + j] + r1[i + j] : r0[i + j];                      \
+            for (int j = 0; j < LANES; j++) sink = sums[j];                                        \
+            return;                                                                                \
+        }                                                                                          \
+        _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++) {                                    \
+            const T x = reads > 1 ? r0[i] + r1[i] : r0[i];                                         \
+            w0[i] = x - w0[i];                                                                     \
+            if (writes > 1) w1[i] = x - w1[i];                                                     \
+            if (writes > 2) w2[i] = x - w2[i];                                                     \
+            if (writes > 3) w3[i] = x - w3[i];                                                     \
+        }                                                                                          \
+    }
+PASS(pass_f32, float)
+PASS(pass_f64, double)
+
+#define CASE(pass, T, r, w)                                                                        \
+    case 8 * r + w:                                                                                \
+        pass(r, w, n, (T *const *)a, start);                                                       \
+        break
+#define CASES(pass, T)                                                                             \
+    CASE(pass, T, 1, 0);                                                                           \
+    CASE(pass, T, 1, 1);                                                                           \
+    CASE(pass, T, 1, 2);                                                                           \
+    CASE(pass, T, 1, 3);                                                                           \
+    CASE(pass, T, 1, 4);                                                                           \
+    CASE(pass, T, 2, 0);                                                                           \
+    CASE(pass, T, 2, 1);                                                                           \
+    CASE(pass, T, 2, 2);                                                                           \
+    CASE(pass, T, 2, 3);                                                                           \
+    CASE(pass, T, 2, 4)
+
+static void slice(int size, int reads, int writes, ptrdiff_t n, void *const *a, ptrdiff_t start) {
+    if (size == 4) {
+        switch (8 * reads + writes) { CASES(pass_f32, float); }
+    } else {
+        switch (8 * reads + writes) { CASES(pass_f64, double); }
+    }
 }
 
-void touch(int size, int states, ptrdiff_t n, void *w, const void *g, void *a, void *b, void *c,
-           int threads, int repeats) {
+/* counts: reads and writes of each pass; arrays: those of the first pass, then the second's, ... */
+void passes(int size, ptrdiff_t n, int count, const int *counts, void *const *arrays, int threads,
+            int repeats) {
     for (int r = 0; r < repeats; r++) {
-        if (threads == 1) {
-            slice(size, states, 0, n, w, g, a, b, c);
-            continue;
-        }
+        void *const *a = arrays;
+        for (int p = 0; p < count; p++) {
+            const int reads = counts[2 * p], writes = counts[2 * p + 1];
+            if (threads == 1)
+                slice(size, reads, writes, n, a, 0);
+            else {
 #pragma omp parallel num_threads(threads)
-        {
-            const int k = omp_get_thread_num(), t = omp_get_num_threads();
-            slice(size, states, n / t * k / 64 * 64, k + 1 == t ? n : n / t * (k + 1) / 64 * 64, w,
-                  g, a, b, c);
+                {
+                    const int k = omp_get_thread_num(), t = omp_get_num_threads();
+                    const ptrdiff_t start = n / t * k / 64 * 64;
+                    const ptrdiff_t end = k + 1 == t ? n : n / t * (k + 1) / 64 * 64;
+                    slice(size, reads, writes, end - start, a, start);
+                }
+            }
+            a += reads + writes;
         }
     }
 }

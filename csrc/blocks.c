@@ -95,14 +95,21 @@ void fo_fill_zero(const fo_array *a, ptrdiff_t start, ptrdiff_t n) {
         memset(a->data + start * fo_item_size[a->type], 0, (size_t)(n * fo_item_size[a->type]));
 }
 
-/* Which random numbers array `slot` of a segment gets from element `start` on. */
-static fo_rounding rounding(const fo_segment *s, uint32_t key, uint32_t slot, ptrdiff_t start,
-                            int stochastic) {
-    const uint64_t at = (uint64_t)start;
-    uint32_t x = key + UINT32_C(0x9e3779b9) * (s->number * 8 + slot + 1) + (uint32_t)(at >> 32);
-    x = (x ^ (x >> 16)) * UINT32_C(0x85ebca6b); /* MurmurHash3's finalizer */
-    x = (x ^ (x >> 13)) * UINT32_C(0xc2b2ae35);
-    return (fo_rounding){x ^ (x >> 16), (uint32_t)at, stochastic};
+fo_rounding fo_round_by(const uint32_t *noise, uint32_t array, ptrdiff_t first, ptrdiff_t n) {
+    fo_rounding how;
+    how.noise = noise;
+    for (uint32_t q = 0; (ptrdiff_t)q * FO_QUANTUM < n; q++)
+        how.keys[q] = fo_mixed(array + fo_mixed((uint32_t)first + q));
+    return how;
+}
+
+static const fo_rounding nearest = {NULL, {0}};
+
+/* How array `slot` of a segment is rounded stochastically. */
+static fo_rounding rounding(const fo_segment *s, const fo_step_numbers *numbers, uint32_t slot,
+                            ptrdiff_t start, ptrdiff_t n) {
+    const uint32_t array = UINT32_C(0x9e3779b9) * (s->number * 8 + slot + 1);
+    return fo_round_by(numbers->noise, fo_mixed(numbers->key + array), start / FO_QUANTUM, n);
 }
 
 /* Whether the rule can run where the arrays lie, over any number of elements. */
@@ -111,6 +118,7 @@ static int plain(const fo_segment *s) {
     if (!s->w.contiguous || !s->g.contiguous || s->w.type != s->dtype || s->g.type != s->dtype)
         return 0;
     if (s->copy.data || s->average || s->row_scale || group->mask || group->zero_grad) return 0;
+    if (s->factored) return 0;
     for (int k = 0; k < FO_MAX_STATES; k++)
         if (s->states[k].data && s->states[k].type != s->dtype) return 0;
     return group->clip_value == INFINITY && group->l1 == 0 && group->soft == 0 &&
@@ -182,6 +190,34 @@ static void keep_rest(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t 
     kernels->save[FO_BF16](n, w, (uint16_t *)s->rest + start, NULL, how);
 }
 
+/* Whether the gradient has stages. */
+static int staged(const fo_segment *s) {
+    const fo_group *group = s->group;
+    return group->mask || group->clip_value < INFINITY || s->row_scale || group->l1 != 0;
+}
+
+/* The parameter where it lies, or in `block`. */
+static void *parameter(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                       block_t *block) {
+    if (s->w.contiguous && s->w.type == s->dtype) return s->w.data + start * fo_item_size[s->dtype];
+    fo_gather(&s->w, kernels, start, n, block);
+    if (s->rest) add_rest(s, kernels, start, n, block->f32);
+    return block;
+}
+
+const void *fo_staged(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                      void *block) {
+    block_t w_block;
+    if (s->g.contiguous && s->g.type == s->dtype && !staged(s))
+        return s->g.data + start * fo_item_size[s->dtype];
+    fo_gather(&s->g, kernels, start, n, block);
+    if (staged(s)) {
+        const void *w = s->group->l1 != 0 ? parameter(s, kernels, start, n, &w_block) : NULL;
+        before(s, &kernels->stages[s->dtype], start, n, w, block);
+    }
+    return block;
+}
+
 static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
                             const fo_prelude *prelude, const double *scalars, ptrdiff_t start,
                             ptrdiff_t n) {
@@ -189,43 +225,52 @@ static ptrdiff_t step_block(const fo_segment *s, const fo_step_numbers *numbers,
     const fo_stage_kernels *stages = &kernels->stages[s->dtype];
     const fo_group *group = s->group;
     const ptrdiff_t size = fo_item_size[s->dtype];
-    block_t w_block, g_block;
-    float state_blocks[FO_MAX_STATES][FO_BLOCK];
-    const int move_w = !s->w.contiguous || s->w.type != s->dtype;
-    const int stage_g =
-        group->mask || group->clip_value < INFINITY || s->row_scale || group->l1 != 0;
-    void *w = s->w.data + start * size, *g = s->g.data + start * size;
+    _Alignas(64) block_t w_block, g_block;
+    _Alignas(64) float state_blocks[FO_MAX_STATES][FO_BLOCK];
+    const int stage_g = staged(s);
+    void *w = parameter(s, kernels, start, n, &w_block), *g = s->g.data + start * size;
     void *states[FO_MAX_STATES] = {NULL};
-    ptrdiff_t bad = 0;
-    if (move_w) fo_gather(&s->w, kernels, start, n, w = &w_block);
-    if (s->rest) add_rest(s, kernels, start, n, w_block.f32);
-    if (!s->g.contiguous || s->g.type != s->dtype || stage_g)
+    float *largest[FO_MAX_STATES];
+    fo_rounding how[FO_MAX_STATES]; /* made here, so that nothing waits for it */
+    fo_prelude factored;
+    ptrdiff_t bad = 0, raw = 0;
+    if (!s->g.contiguous || s->g.type != s->dtype || stage_g || s->factored)
         fo_gather(&s->g, kernels, start, n, g = &g_block);
     if (stage_g) bad = before(s, stages, start, n, w, g);
+    if (s->factored) {
+        raw = fo_factored_direction(s, kernels, start, n, g);
+        factored = (fo_prelude){1, 1, 0, prelude->decay};
+        prelude = &factored;
+    }
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];
         char *data = state->data + start * fo_item_size[state->type];
         states[k] = data;
         if (state->type == s->dtype) continue;
+        largest[k] = state->largest ? state->largest + start / FO_QUANTUM : NULL;
         states[k] = state_blocks[k];
-        kernels->load[state->type](n, data, state->largest + start / FO_QUANTUM, state_blocks[k]);
+        how[k] = rounding(s, numbers, (uint32_t)k, start, n);
+        kernels->load[state->type](n, data, largest[k], state_blocks[k]);
     }
     const ptrdiff_t found = numbers->rule->dense[s->dtype](n, w, g, states, prelude, scalars);
-    if (!group->mask && group->clip_value == INFINITY) bad = found;
+    if (!group->mask && group->clip_value == INFINITY) bad = s->factored ? raw : found;
     if (!numbers->partial) after(s, stages, start, n, w);
+    for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++)
+        if (s->states[k].largest) kernels->largest(n, state_blocks[k], largest[k]);
     for (int k = 0; k < FO_MAX_STATES && s->states[k].data; k++) {
         const fo_state *state = &s->states[k];
         if (state->type == s->dtype) continue;
-        const fo_rounding how = rounding(s, numbers->key, (uint32_t)k, start, 1);
-        kernels->save[state->type](n, state_blocks[k],
-                                   state->data + start * fo_item_size[state->type],
-                                   state->largest + start / FO_QUANTUM, &how);
+        char *data = state->data + start * fo_item_size[state->type];
+        kernels->save[state->type](n, state_blocks[k], data, largest[k], &how[k]);
     }
     if (numbers->partial) return bad;
-    const fo_rounding how = rounding(s, numbers->key, FO_MAX_STATES, start, s->stochastic);
-    if (move_w) fo_scatter(&s->w, kernels, start, n, w, &how);
-    if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &how);
-    if (s->copy.data) fo_scatter(&s->copy, kernels, start, n, w, &how);
+    if (w == &w_block || s->copy.data) {
+        const int random = s->stochastic && numbers->noise;
+        const fo_rounding own = random ? rounding(s, numbers, FO_MAX_STATES, start, n) : nearest;
+        if (w == &w_block) fo_scatter(&s->w, kernels, start, n, w, &own);
+        if (s->rest) keep_rest(s, kernels, start, n, w_block.f32, &own);
+        if (s->copy.data) fo_scatter(&s->copy, kernels, start, n, w, &own);
+    }
     if (group->zero_grad) fo_fill_zero(&s->g, start, n);
     return bad;
 }
@@ -251,8 +296,7 @@ static ptrdiff_t step_in_place(const fo_segment *s, const fo_step_numbers *numbe
                                           prelude, scalars);
 }
 
-/* The group's prelude with the segment's own factors. */
-static fo_prelude own_prelude(const fo_segment *s) {
+fo_prelude fo_own_prelude(const fo_segment *s) {
     fo_prelude prelude = s->group->prelude;
     if (s->gain != 1)
         prelude =
@@ -264,7 +308,7 @@ static fo_prelude own_prelude(const fo_segment *s) {
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n) {
     if (s->rows) return fo_step_rows(s, numbers, start, n);
-    const fo_prelude prelude = own_prelude(s);
+    const fo_prelude prelude = fo_own_prelude(s);
     double own[FO_MAX_SCALARS];
     const double *scalars = s->group->scalars;
     if (s->lr_gain != 1) {
@@ -274,7 +318,7 @@ ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptr
     }
     ptrdiff_t bad = 0;
     const int in_place = plain(s);
-    const ptrdiff_t most = in_place ? COUNTABLE : decoded(s) ? 2 * FO_QUANTUM : FO_BLOCK;
+    const ptrdiff_t most = in_place ? COUNTABLE : decoded(s) ? 4 * FO_QUANTUM : FO_BLOCK;
     for (const ptrdiff_t end = start + n; start < end; start += most) {
         const ptrdiff_t count = end - start < most ? end - start : most;
         bad += in_place ? step_in_place(s, numbers, &prelude, scalars, start, count)

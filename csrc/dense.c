@@ -16,7 +16,7 @@ fo_prelude fo_make_prelude(double scale, double l2, double decay) {
 /* Below this many elements a thread costs more than it saves (measured: bench_rules). */
 enum { ELEMENTS_PER_THREAD = 16384 };
 
-static int worth(ptrdiff_t elements, int threads) {
+int fo_worth(ptrdiff_t elements, int threads) {
     const ptrdiff_t most = elements / ELEMENTS_PER_THREAD;
     return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
@@ -29,22 +29,23 @@ typedef struct {
     _Atomic ptrdiff_t bad;
 } step_job;
 
-/* Elements of s that belong together: a cut at `at` moves up to their end. */
+/* A cut at `at` moves up to the end of a quantum, or of s. */
 static ptrdiff_t cut(const fo_segment *s, ptrdiff_t at) {
     if (s->rows) return (at + s->row - 1) / s->row * s->row;
-    for (int k = 0; k < FO_MAX_STATES; k++)
-        if (s->states[k].type >= FO_S8) {
-            at = (at + FO_QUANTUM - 1) / FO_QUANTUM * FO_QUANTUM;
-            return at < s->n ? at : s->n;
-        }
-    return at;
+    at = (at + FO_QUANTUM - 1) / FO_QUANTUM * FO_QUANTUM;
+    return at < s->n ? at : s->n;
 }
 
-/* Where thread k of n starts: equal shares, cut at multiples of 64 elements so that two threads
-   write the same cache line only where a parameter itself is not aligned. */
+/* Where thread k of n starts: equal shares. */
 static ptrdiff_t share(ptrdiff_t total, int k, int n) {
-    if (k == n) return total;
-    return (total / n * k + total % n * k / n) / 64 * 64;
+    return k == n ? total : total / n * k + total % n * k / n;
+}
+
+/* Whether something is rounded stochastically. */
+static int rounds(const fo_segment *s) {
+    for (int k = 0; k < FO_MAX_STATES; k++)
+        if (s->states[k].type >= FO_DTYPES) return 1;
+    return s->stochastic && (s->w.type >= FO_DTYPES || s->copy.data);
 }
 
 static void step_body(void *ctx, int k, int n) {
@@ -61,13 +62,19 @@ static void step_body(void *ctx, int k, int n) {
             low = middle + 1;
     }
     const unsigned long long mode = fo_flush_subnormals();
+    _Alignas(64) uint32_t noise[FO_NOISE];
+    fo_step_numbers numbers = job->numbers;
     ptrdiff_t bad = 0;
     for (; start < end; low++) {
         const fo_segment *s = &job->segments[low];
         const ptrdiff_t offset = job->ends[low] - s->n;
         const ptrdiff_t stop = job->ends[low] < end ? job->ends[low] : end;
         const ptrdiff_t first = cut(s, start - offset), last = cut(s, stop - offset);
-        if (last > first && !s->frozen) bad += fo_step_slice(s, &job->numbers, first, last - first);
+        if (!numbers.noise && rounds(s)) {
+            numbers.kernels->noise(numbers.key, noise);
+            numbers.noise = noise;
+        }
+        if (last > first && !s->frozen) bad += fo_step_slice(s, &numbers, first, last - first);
         start = stop;
     }
     job->bad += bad;
@@ -78,8 +85,8 @@ ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t c
                   uint32_t key, int partial, int threads) {
     if (count < 1 || ends[count - 1] < 1) return 0;
     const fo_kernels *kernels = fo_current();
-    step_job job = {segments, ends, count, {kernels, &kernels->rules[rule], key, partial}, 0};
-    fo_parallel(step_body, &job, worth(ends[count - 1], threads));
+    step_job job = {segments, ends, count, {kernels, &kernels->rules[rule], key, partial, NULL}, 0};
+    fo_parallel(step_body, &job, fo_worth(ends[count - 1], threads));
     return job.bad;
 }
 
@@ -160,7 +167,7 @@ double fo_reduce_all(const fo_segment *segments, ptrdiff_t count, int of, int ru
     for (ptrdiff_t k = 0; k < count; k++) elements += segments[k].n;
     reduce_job job = {segments, count,   fo_partials(segments, count), of, rule, what,
                       scale,    partials};
-    fo_parallel(reduce_body, &job, worth(elements, threads));
+    fo_parallel(reduce_body, &job, fo_worth(elements, threads));
     double result = 0;
     for (ptrdiff_t k = 0; k < job.parts; k++) result = combine(what, result, partials[k]);
     return result;

@@ -9,7 +9,8 @@
 #define FO_MAX_STATES 4
 #define FO_MAX_SCALARS 16
 
-/* The types of the arithmetic come first; the others are for memory only, see convert.inc. */
+/* The types of the arithmetic come first; the others are for memory only: 16 bits
+   in convert.inc, 8 bits in compressed.inc. */
 enum { FO_F32, FO_F64, FO_DTYPES, FO_BF16 = FO_DTYPES, FO_F16, FO_S8, FO_U8, FO_TYPES };
 enum { FO_I32 = 0, FO_I64 = 1, FO_INDEX_TYPES = 2 };
 static const ptrdiff_t fo_item_size[FO_TYPES] = {4, 8, 2, 2, 1, 1},
@@ -47,14 +48,29 @@ typedef struct {
 typedef double fo_reduce(ptrdiff_t n, double scale, const void *x, const void *y);
 enum { FO_SUM, FO_DOT, FO_SUMSQ, FO_ABSMAX, FO_REDUCTIONS };
 
-/* Low precision (convert.inc). Element i of a call has the random number of key and first + i. */
+enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
+
+/* Low precision: random numbers are words of the step's noise, from a place that is the array's and
+   the quantum's own, XOR a number that is so too. So each is uniform, any two are independent of
+   each other, neither threads nor blocks change one, and an element costs one operation. */
+enum { FO_QUANTUM = 256 }; /* elements that share this, and in 8 bits their largest magnitude */
+enum { FO_NOISE = 2 * FO_QUANTUM };
 typedef struct {
-    uint32_t key, first;
-    int stochastic; /* else to nearest */
+    const uint32_t *noise; /* FO_NOISE words; NULL: round to nearest */
+    uint32_t keys[FO_BLOCK / FO_QUANTUM];
 } fo_rounding;
-enum { FO_QUANTUM = 256 }; /* elements that share one largest magnitude */
+/* Of at most FO_BLOCK elements from quantum `first` of an array on. */
+fo_rounding fo_round_by(const uint32_t *noise, uint32_t array, ptrdiff_t first, ptrdiff_t n);
+
+/* Every bit of x moves every bit of the result (MurmurHash3's finalizer). */
+static inline uint32_t fo_mixed(uint32_t x) {
+    x = (x ^ (x >> 16)) * UINT32_C(0x85ebca6b);
+    x = (x ^ (x >> 13)) * UINT32_C(0xc2b2ae35);
+    return x ^ (x >> 16);
+}
+
 typedef void fo_load(ptrdiff_t n, const void *in, const float *largest, float *out);
-typedef void fo_save(ptrdiff_t n, const float *in, void *out, float *largest,
+typedef void fo_save(ptrdiff_t n, const float *in, void *out, const float *largest,
                      const fo_rounding *how);
 
 /* What is done to a block beside the rule (stages.inc). */
@@ -67,6 +83,34 @@ typedef struct {
     void (*average)(ptrdiff_t n, void *a, const void *w, double c);
 } fo_stage_kernels;
 
+/* Adafactor's loops (factored.inc). The direction of an element is the gradient, after the
+   prelude's fold and scale, times the factors of its row and its column, whose product is at most
+   `most`, and times that of the whole array. Elements go on through the rows and matrices of an
+   array. */
+typedef struct {
+    double fold, scale, most, factor;
+    const void *row_factor, *column_factor; /* of this row; of this matrix's first column */
+    ptrdiff_t at, row, rows, columns;       /* the first element's column and row in its matrix */
+} fo_factors;
+typedef struct {
+    /* Sums of squares of scale * g: for each row of `width`, and added to those of the columns,
+       which are others after the last of `height` rows. */
+    void (*squares)(ptrdiff_t rows, ptrdiff_t width, double scale, const void *g, ptrdiff_t row,
+                    ptrdiff_t height, double *row_sums, double *column_sums);
+    /* The factors of rows or columns from their averages. */
+    void (*roots)(ptrdiff_t n, const double *average, double mean, double none, void *factors);
+    /* The direction of n elements: the sum of its squares, and, in place of g, itself, counting
+       what in g was not finite. */
+    double (*measure)(ptrdiff_t n, const void *g, const fo_factors *factors);
+    ptrdiff_t (*precondition)(ptrdiff_t n, void *g, const fo_factors *factors);
+    /* The same with an average square v for each element, which first moves by weight towards the
+       square plus `added`; roots are at least `least`. */
+    double (*average)(ptrdiff_t n, const void *g, void *v, double weight, double added,
+                      double least, const fo_factors *factors);
+    ptrdiff_t (*divide)(ptrdiff_t n, void *g, const void *v, double least,
+                        const fo_factors *factors);
+} fo_factored_kernels;
+
 typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
 
 /* Everything that is compiled once per instruction set. */
@@ -75,9 +119,12 @@ typedef struct {
     int n_rules;
     const fo_rule *rules;
     fo_reduce *reduce[FO_REDUCTIONS][FO_DTYPES];
-    fo_load *load[FO_TYPES]; /* to float32 */
+    void (*noise)(uint32_t key, uint32_t *noise);
+    void (*largest)(ptrdiff_t n, const float *in, float *largest); /* of each quantum */
+    fo_load *load[FO_TYPES];                                       /* to float32 */
     fo_save *save[FO_TYPES];
     fo_stage_kernels stages[FO_DTYPES];
+    fo_factored_kernels factored[FO_DTYPES];
     const fo_sparse_kernels *sparse;
 } fo_kernels;
 
@@ -135,8 +182,6 @@ typedef struct {
     int reversed;   /* elements are counted with the first axis, not the last, moving fastest */
 } fo_array;
 
-enum { FO_BLOCK = 2048 }; /* elements; a block of parameter and gradient stays in L1 */
-
 /* Elements [start, start + n), n <= FO_BLOCK, in float32, or float64 if stored so. */
 void fo_gather(const fo_array *a, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
                void *out);
@@ -172,6 +217,18 @@ typedef struct {
     double step_factor, step_soft; /* what this step adds */
 } fo_skipped;
 
+/* Adafactor's second moments of one parameter: averages of the mean squares of rows and columns, as
+   matrices over its last two axes, or of each square. */
+typedef struct {
+    ptrdiff_t matrices, rows, columns;
+    double *row, *column;             /* the averages, or NULL: then there is */
+    void *full;                       /* one for each element */
+    void *row_factor, *column_factor; /* of the arithmetic's type, anew in every step */
+    /* Of the current step: the weight of the new squares in the averages, what is added to them,
+       the least root that is divided by, and what the direction is multiplied by. */
+    double weight, added, least, factor;
+} fo_factored;
+
 /* One parameter: its array, its gradient, its states, and its group's numbers. */
 typedef struct {
     int dtype;        /* of the arithmetic */
@@ -186,6 +243,7 @@ typedef struct {
     void *average;     /* of dtype */
     double *row_scale; /* what each row's gradient is multiplied by */
     fo_state states[FO_MAX_STATES];
+    fo_factored *factored; /* the rule sees the direction in place of g; NULL for most */
     const fo_group *group;
     double gain, l2_gain; /* the gradient's scale and l2 are multiplied by these, */
     double lr_gain;       /* and the rule's first scalar by this */
@@ -196,19 +254,29 @@ typedef struct {
 typedef struct {
     const fo_kernels *kernels;
     const fo_rule *rule;
-    uint32_t key; /* of this step's random numbers */
-    int partial;  /* the first of two passes: it leaves w alone */
+    uint32_t key;          /* of this step's random numbers */
+    int partial;           /* the first of two passes: it leaves w alone */
+    const uint32_t *noise; /* FO_NOISE words made from the key */
 } fo_step_numbers;
 
-/* The elements [start, start + n) of a segment, subnormals as the caller set them. Returns the
-   number of gradients that were not finite. */
+/* The elements [start, start + n) of a segment, subnormals as the caller set them; start begins a
+   quantum. Returns the number of gradients that were not finite. */
 ptrdiff_t fo_step_slice(const fo_segment *s, const fo_step_numbers *numbers, ptrdiff_t start,
                         ptrdiff_t n);
+
+/* The gradient after its stages: where it lies, or in `block`; its prelude is still to come. */
+const void *fo_staged(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start, ptrdiff_t n,
+                      void *block);
+/* The group's prelude with the segment's own factors. */
+fo_prelude fo_own_prelude(const fo_segment *s);
 
 /* dense.c: one step of one rule over all segments in one parallel region; `ends` are the running
    totals of the segments' sizes. Element-wise, so the bits do not depend on threads. */
 ptrdiff_t fo_step(const fo_segment *segments, const ptrdiff_t *ends, ptrdiff_t count, int rule,
                   uint32_t key, int partial, int threads);
+
+/* How many of `threads` so many elements are worth. */
+int fo_worth(ptrdiff_t elements, int threads);
 
 /* The sum of squares (FO_SUMSQ) or largest magnitude (FO_ABSMAX) of scale * g over all gradients,
    after masking, or with FO_OF_W over all parameters, added in an order that depends on nothing but
@@ -236,5 +304,18 @@ void fo_add_rows(int dtype, const void *values, const int64_t *place, int64_t co
 /* rows.c: what is done row by row; a row is one index of the first axis, or a whole vector. */
 void fo_clip_rows(const fo_segment *s, double most, int threads);    /* fills row_scale */
 void fo_project_rows(const fo_segment *s, double most, int threads); /* and averages w then */
+
+/* factored.c: the rows' and columns' averages and factors, from the segment's gradient. Additions
+   are in an order that depends on the shape alone. Both need room for fo_factored_room(...)
+   doubles. */
+ptrdiff_t fo_factored_room(const fo_segment *s);
+void fo_factored_moments(const fo_segment *s, double *room, int threads);
+/* The sums of squares of the direction and of w, where they are wanted. If there is an average for
+   each element, it moves here. */
+void fo_factored_norms(const fo_segment *s, int of_direction, int of_w, double *room, int threads,
+                       double *direction, double *w);
+/* Turns a block of the staged gradient into the direction; counts what was not finite in it. */
+ptrdiff_t fo_factored_direction(const fo_segment *s, const fo_kernels *kernels, ptrdiff_t start,
+                                ptrdiff_t n, void *g);
 
 #endif

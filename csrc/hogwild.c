@@ -16,6 +16,10 @@
 
 #include "hogwild.h"
 
+const char *fo_loss_name(int loss) {
+    return loss < FO_LOSSES ? fo_current()->sparse->loss_names[loss] : NULL;
+}
+
 /* ---- time ---- */
 
 static ptrdiff_t blocks_in_epoch(const fo_hogwild *run) {
@@ -273,6 +277,7 @@ typedef struct {
     const void *w;
     double intercept, *out;
     int loss;
+    double shape;
 } pass;
 
 static void margins_body(void *ctx, int k, int n) {
@@ -308,15 +313,16 @@ static void loss_body(void *ctx, int k, int n) {
             const double y =
                 s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
             const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
-            sum += weight * kernels->value[p->loss](margin[i - low], y);
+            sum += weight * kernels->value[p->loss](margin[i - low], y, p->shape);
         }
         p->out[b] = sum;
     }
 }
 
-double fo_samples_loss(const fo_samples *s, int loss, const void *w, double intercept,
+double fo_samples_loss(const fo_samples *s, int loss, double shape, const void *w, double intercept,
                        double *partials, int threads) {
-    pass p = {.s = s, .w = w, .intercept = intercept, .out = partials, .loss = loss};
+    pass p = {
+        .s = s, .w = w, .intercept = intercept, .out = partials, .loss = loss, .shape = shape};
     fo_parallel(loss_body, &p, threads);
     double sum = 0;
     for (ptrdiff_t b = 0; b < fo_samples_partials(s); b++) sum += partials[b];

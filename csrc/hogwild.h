@@ -4,7 +4,7 @@
 
 #include "fastopt.h"
 
-enum { FO_HINGE, FO_LOGISTIC, FO_SQUARED, FO_LOSSES };
+enum { FO_LOSSES = 11 };              /* losses.inc */
 enum { FO_ROWS = 64, FO_BLOCKS = 8 }; /* rows in a block, blocks in a batch: see hogwild.c */
 
 /* Rows in CSR form with their targets. Where codes is set, the target is +1 for the rows whose
@@ -28,7 +28,8 @@ static inline ptrdiff_t fo_pointer(const fo_samples *s, ptrdiff_t i) {
 typedef struct {
     double step, keep; /* of each row: the learning rate, and what L2 leaves of the weights */
     double scale, intercept;
-    double gain; /* the intercept's step is gain times as long; 0 leaves it alone */
+    double gain;  /* the intercept's step is gain times as long; 0 leaves it alone */
+    double shape; /* the loss's own number */
     int diverged;
 } fo_walk;
 
@@ -51,7 +52,8 @@ typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
 
 struct fo_sparse_kernels {
     fo_train *train[FO_LOSSES][FO_DTYPES][FO_INDEX_TYPES];
-    double (*value[FO_LOSSES])(double p, double y);
+    const char *loss_names[FO_LOSSES];
+    double (*value[FO_LOSSES])(double p, double y, double shape);
     fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
     fo_curvature *curvature[FO_DTYPES][FO_INDEX_TYPES];
     fo_merge *merge[FO_DTYPES];
@@ -98,6 +100,7 @@ typedef struct {
     char more_padding[128];
 } fo_hogwild;
 
+const char *fo_loss_name(int loss);           /* NULL past the last */
 ptrdiff_t fo_hogwild_batches(ptrdiff_t rows); /* batches in an epoch */
 /* Trains on the batches [start, stop); the model is in w only after fo_hogwild_settle. */
 void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads);
@@ -110,7 +113,7 @@ int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, pt
                      int threads);
 /* Sum of weight * loss over all rows, in an order that depends on nothing but their number.
    Needs room for fo_samples_partials(s) doubles, and so does the check. */
-double fo_samples_loss(const fo_samples *s, int loss, const void *w, double intercept,
+double fo_samples_loss(const fo_samples *s, int loss, double shape, const void *w, double intercept,
                        double *partials, int threads);
 ptrdiff_t fo_samples_partials(const fo_samples *s);
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,

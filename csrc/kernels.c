@@ -16,6 +16,8 @@
 
 #include "convert.inc"
 
+#include "compressed.inc"
+
 #include "dtypes.inc"
 
 #define LOOPS(rule)                                                                                \
@@ -31,6 +33,7 @@
     {{train_##loss##_i32_f32, train_##loss##_i64_f32},                                             \
      {train_##loss##_i32_f64, train_##loss##_i64_f64}},
 #define VALUE_ENTRY(loss) loss##_value_f64,
+#define NAME_ENTRY(loss) #loss,
 
 static int within_i32(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
     const uint32_t *at = (const uint32_t *)indices; /* a negative index is a huge one */
@@ -48,6 +51,7 @@ static int within_i64(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
 
 static const fo_sparse_kernels sparse = {
     .train = {LOSSES(TRAIN_ENTRY)},
+    .loss_names = {LOSSES(NAME_ENTRY)},
     .value = {LOSSES(VALUE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
     .curvature = {{curvature_i32_f32, curvature_i64_f32}, {curvature_i32_f64, curvature_i64_f64}},
@@ -68,11 +72,17 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                {reduce_dot_f32, reduce_dot_f64},
                {reduce_sumsq_f32, reduce_sumsq_f64},
                {reduce_absmax_f32, reduce_absmax_f64}},
+    .noise = make_noise,
+    .largest = largest_of,
     .load = {load_f32, NULL, load_bf16, load_f16, load_s8, load_u8},
     .save = {save_f32, NULL, save_bf16, save_f16, save_s8, save_u8},
     .stages = {{stage_mask_f32, stage_clamp_f32, scale_f32, stage_add_sign_f32, stage_shrink_f32,
                 stage_average_f32},
                {stage_mask_f64, stage_clamp_f64, scale_f64, stage_add_sign_f64, stage_shrink_f64,
                 stage_average_f64}},
+    .factored = {{factored_squares_f32, factored_roots_f32, factored_measure_f32,
+                  factored_precondition_f32, factored_average_f32, factored_divide_f32},
+                 {factored_squares_f64, factored_roots_f64, factored_measure_f64,
+                  factored_precondition_f64, factored_average_f64, factored_divide_f64}},
     .sparse = &sparse,
 };

@@ -65,7 +65,7 @@ static void clip_body(void *ctx, int k, int n) {
 
 static void multiply_row(const rows_job *job, ptrdiff_t row, double factor) {
     const fo_segment *s = job->s;
-    const fo_rounding nearest = {0, 0, 0};
+    const fo_rounding nearest = {NULL, {0}};
     block_t block;
     ptrdiff_t start = row * s->row;
     for (const ptrdiff_t end = start + s->row; start < end; start += FO_BLOCK) {

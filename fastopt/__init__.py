@@ -3,6 +3,7 @@
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
 from fastopt import functional, presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
+from fastopt.adafactor import Adafactor
 from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
 from fastopt.arena import Arena
@@ -10,6 +11,7 @@ from fastopt.base import Optimizer
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.layerwise import LAMB, LARS
+from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
 from fastopt.plateau import ReduceOnPlateau
 from fastopt.runner import HogwildResult, hogwild
@@ -30,6 +32,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "SGD",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -41,6 +44,7 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "HogwildResult",
     "Lion",
     "Lookahead",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -15,7 +15,12 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 include "_dispatch.pxi"
+include "_declarations.pxi"
+include "_buffers.pxi"
 include "_plan.pxi"
+include "_gradients.pxi"
+include "_factored.pxi"
+include "_muon.pxi"
 include "_lowprecision.pxi"
 include "_rows.pxi"
 include "_sparse.pxi"

@@ -2,11 +2,10 @@
 
 cdef extern from "fastopt.h" nogil:
     ctypedef struct fo_rounding:
-        uint32_t key
-        uint32_t first
-        int stochastic
+        const uint32_t *noise
+    fo_rounding fo_round_by(const uint32_t *noise, uint32_t array, Py_ssize_t first, Py_ssize_t n)
     ctypedef void fo_load(Py_ssize_t n, const void *data, const float *largest, float *out)
-    ctypedef void fo_save(Py_ssize_t n, const float *data, void *out, float *largest,
+    ctypedef void fo_save(Py_ssize_t n, const float *data, void *out, const float *largest,
                           const fo_rounding *how)
     const char *c_isa_available "fo_isa_available"(int k)
     int c_set_isa "fo_set_isa"(const char *name)
@@ -19,12 +18,17 @@ cdef extern from "fastopt.h" nogil:
         const char *name
         const char *states
         const char *scalars
+    ctypedef struct fo_stage_kernels:
+        void (*multiply)(Py_ssize_t n, void *x, double factor) noexcept nogil
     ctypedef struct fo_kernels:
         const char *isa
         int n_rules
         const fo_rule *rules
+        void (*noise)(uint32_t key, uint32_t *noise)
+        void (*largest)(Py_ssize_t n, const float *data, float *largest)
         fo_load *load[6]
         fo_save *save[6]
+        fo_stage_kernels stages[2]
     const fo_kernels *fo_current()
 
 

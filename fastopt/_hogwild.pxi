@@ -24,6 +24,7 @@ cdef extern from "hogwild.h" nogil:
         double scale
         double intercept
         double gain
+        double shape
     ctypedef struct fo_worker:
         fo_walk walk
         void *v
@@ -52,19 +53,29 @@ cdef extern from "hogwild.h" nogil:
         double snapshots
         fo_worker *worker
         int diverged
+    const char *fo_loss_name(int loss)
     Py_ssize_t fo_hogwild_batches(Py_ssize_t rows)
     void fo_hogwild_slice(fo_hogwild *run, Py_ssize_t start, Py_ssize_t stop, int threads)
     void fo_hogwild_settle(fo_hogwild *run)
     int fo_samples_check(const fo_samples *s, Py_ssize_t length, double *partials,
                          Py_ssize_t *where, int threads)
-    double fo_samples_loss(const fo_samples *s, int loss, const void *w, double intercept,
-                           double *partials, int threads)
+    double fo_samples_loss(const fo_samples *s, int loss, double shape, const void *w,
+                           double intercept, double *partials, int threads)
     Py_ssize_t fo_samples_partials(const fo_samples *s)
     void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                             int threads)
     double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
-LOSSES = ("hinge", "logistic", "squared")
+
+def loss_names():
+    """Return the losses' names, in the order of the C tables."""
+    names = []
+    while fo_loss_name(len(names)) != NULL:
+        names.append(fo_loss_name(len(names)).decode())
+    return tuple(names)
+
+
+LOSSES = loss_names()
 ORDERS = ("sequential", "blocks", "turns")
 MODES = ("serial", "copies", "shared")
 SCHEDULES = ("inverse_time", "constant", "epoch_decay")
@@ -172,7 +183,7 @@ cdef class Samples:
             raise ValueError(f"{name} must have X's dtype and {self.columns} numbers")
         return view.buf
 
-    def loss(self, str loss, w, double intercept, int threads):
+    def loss(self, str loss, double shape, w, double intercept, int threads):
         """Return the sum of weight * loss over all rows."""
         cdef int which = LOSSES.index(loss)
         if self.s.y == NULL and self.s.codes == NULL:
@@ -182,7 +193,8 @@ cdef class Samples:
         cdef double *partials = scratch(&self.s)
         cdef double total
         with nogil:
-            total = fo_samples_loss(&self.s, which, model, intercept, partials, threads)
+            total = fo_samples_loss(&self.s, which, shape, model, intercept, partials,
+                                    threads)
         free(partials)
         return total
 
@@ -223,7 +235,7 @@ cdef class Hogwild:
     cdef Buffers held, held_targets
     cdef readonly Py_ssize_t batches
 
-    def __cinit__(self, Samples samples, str loss, str mode, str schedule,
+    def __cinit__(self, Samples samples, str loss, double shape, str mode, str schedule,
                   str order, int workers, double gain, double l2, double step, double decay,
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
                   double h_intercept, average, copies):
@@ -262,6 +274,7 @@ cdef class Hogwild:
         for k in range(workers):
             self.run.worker[k].walk.scale = 1
             self.run.worker[k].walk.gain = gain
+            self.run.worker[k].walk.shape = shape
             self.run.worker[k].walk.intercept = self.run.worker[k].base_intercept = intercept
             if room != NULL:
                 self.run.worker[k].v = room + 2 * k * stride

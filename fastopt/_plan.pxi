@@ -1,159 +1,9 @@
 # The prepared step: pointers resolved and checked once, buffers held, one native call per step.
 
-from cpython.buffer cimport PyBuffer_IsContiguous
 from cpython.dict cimport PyDict_Update
-
-cdef extern from "fastopt.h" nogil:
-    enum:
-        FO_MAX_STATES
-        FO_MAX_SCALARS
-        FO_QUANTUM
-        FO_F32
-        FO_F64
-        FO_BF16
-        FO_F16
-        FO_S8
-        FO_U8
-        FO_SUM
-        FO_DOT
-        FO_SUMSQ
-        FO_ABSMAX
-    ctypedef struct fo_prelude:
-        double fold
-        double scale
-        double l2
-        double decay
-    fo_prelude fo_make_prelude(double scale, double l2, double decay)
-    ctypedef int fo_flag
-    bint fo_claim(fo_flag *flag)
-    ctypedef struct fo_array:
-        int type
-        char *data
-        int ndim
-        const Py_ssize_t *shape
-        const Py_ssize_t *strides
-        int contiguous
-    ctypedef struct fo_state:
-        int type
-        char *data
-        float *largest
-    ctypedef struct fo_group:
-        fo_prelude prelude
-        double scalars[16]
-        double clip_value, l1, soft, divided, least, most, max_norm, average
-        int mask, zero_grad, pull
-    ctypedef struct fo_skipped:
-        double *factor
-        double *soft
-        double step_factor, step_soft
-    ctypedef struct fo_segment:
-        int dtype, frozen, stochastic
-        uint32_t number
-        Py_ssize_t n, row
-        int reversed
-        fo_array w, g, copy
-        void *rest
-        void *average
-        double *row_scale
-        fo_state states[4]
-        const fo_group *group
-        double gain, l2_gain, lr_gain
-        const int64_t *rows
-        fo_skipped skipped
-    Py_ssize_t fo_step(const fo_segment *segments, const Py_ssize_t *ends, Py_ssize_t count,
-                       int rule, uint32_t key, int partial, int threads)
-    Py_ssize_t fo_partials(const fo_segment *segments, Py_ssize_t count)
-    enum:
-        FO_OF_G
-        FO_OF_W
-        FO_OF_RULE
-    double fo_reduce_all(const fo_segment *segments, Py_ssize_t count, int of, int rule, int what,
-                         double scale, double *partials, int threads)
-    enum:
-        FO_BLOCK
-    void fo_gather(const fo_array *a, const fo_kernels *kernels, Py_ssize_t start, Py_ssize_t n,
-                   void *out)
-    void fo_fill_zero(const fo_array *a, Py_ssize_t start, Py_ssize_t n)
-    void fo_clip_rows(const fo_segment *s, double most, int threads)
-    void fo_project_rows(const fo_segment *s, double most, int threads)
-    void fo_catch_up(const fo_segment *s, int threads)
-
-cdef extern from "math.h" nogil:
-    double INFINITY
-    double NAN
-    bint isfinite(double)
-    double sqrt(double)
-    double frexp(double, int *)
-    double ldexp(double, int)
-    double exp(double)
-    double expm1(double)
-    double log1p(double)
-    double log(double)
-
-cdef extern from "float.h":
-    double FLT_MIN
-    double FLT_MAX
 
 # Below this many elements, giving the GIL up and taking it back costs more than it gives others.
 cdef Py_ssize_t GIL_WORTH = 8192
-
-
-cdef int dtype_of(Py_buffer *view) noexcept:
-    """FO_F32, FO_F64, or -1: anything else, byte-swapped numbers included."""
-    cdef int type = type_of(view)
-    return type if type in (FO_F32, FO_F64) else -1
-
-
-cdef int type_of(Py_buffer *view) noexcept:
-    """The type in memory, or -1. bfloat16 has no code of its own and comes as its bits, "H"."""
-    cdef const char *text = view.format
-    if text == NULL:
-        return -1
-    if text[0] in (b"@", b"=", NATIVE_ORDER):
-        text += 1
-    if text[1] != 0:
-        return -1
-    if text[0] == b"f" and view.itemsize == 4:
-        return FO_F32
-    if text[0] == b"d" and view.itemsize == 8:
-        return FO_F64
-    if text[0] == b"e" and view.itemsize == 2:
-        return FO_F16
-    if text[0] == b"H" and view.itemsize == 2:
-        return FO_BF16
-    return -1
-
-
-cdef int arithmetic_of(int type) noexcept:
-    return FO_F64 if type == FO_F64 else FO_F32
-
-
-NOTHING = b""
-cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
-
-
-cdef bint aligned(Py_buffer *view) noexcept:
-    if <size_t>view.buf % <size_t>view.itemsize != 0:
-        return False
-    for d in range(view.ndim):
-        if view.shape[d] > 1 and view.strides[d] % view.itemsize != 0:
-            return False
-    return True
-
-
-cdef void describe(fo_array *array, Py_buffer *view) noexcept:
-    array.type = type_of(view)
-    array.data = <char *>view.buf
-    array.ndim = view.ndim
-    array.shape = view.shape
-    array.strides = view.strides
-    # what is not goes through blocks, which are aligned
-    array.contiguous = PyBuffer_IsContiguous(view, b"C") and aligned(view)
-
-
-cdef void release_all(Py_buffer *views, Py_ssize_t count) noexcept:
-    for k in range(count):
-        PyBuffer_Release(&views[k])
 
 
 def commit(list arrays, list dicts, Plan plan, long long t):
@@ -166,30 +16,6 @@ def commit(list arrays, list dicts, Plan plan, long long t):
     for target, source in dicts:
         PyDict_Update(target, source)
     plan.t = t
-
-
-cdef bint same_shape(Py_buffer *a, Py_buffer *b) noexcept:
-    if a.ndim != b.ndim:
-        return False
-    for d in range(a.ndim):
-        if a.shape[d] != b.shape[d]:
-            return False
-    return True
-
-
-cdef void extent(Py_buffer *view, size_t *low, size_t *high) noexcept:
-    """The bytes [low, high) that the elements of a non-empty array lie in."""
-    low[0] = <size_t>view.buf
-    high[0] = low[0] + <size_t>view.itemsize
-    for d in range(view.ndim):
-        if view.strides[d] < 0:
-            low[0] += <size_t>((view.shape[d] - 1) * view.strides[d])
-        else:
-            high[0] += <size_t>((view.shape[d] - 1) * view.strides[d])
-
-
-cdef tuple shape_of(Py_buffer *view):
-    return tuple([view.shape[d] for d in range(view.ndim)])
 
 
 def bias_correction(double beta, double t):
@@ -273,6 +99,10 @@ cdef class Plan:
     cdef double *row_scales
     cdef size_t *hulls
     cdef Py_ssize_t n_hulls
+    cdef fo_factored *factored  # of each parameter, see _factored.pxi; NULL for most rules
+    cdef double *sums
+    cdef char *factors
+    cdef bint orthogonal  # see _muon.pxi
 
     def __cinit__(self, str rule, tuple names, list params, list states, list groups, list hulls,
                   dict extra=None):
@@ -390,7 +220,7 @@ cdef class Plan:
             view, largest = self.hold_other(codes), self.hold_other(magnitudes)
             if (view.itemsize != 1 or view.len != n or type_of(largest) != FO_F32
                     or largest.len // 4 != (n + FO_QUANTUM - 1) // FO_QUANTUM
-                    or self.segments[k].dtype != FO_F32
+                    or self.segments[k].dtype != FO_F32 or <size_t>view.buf % 4 != 0
                     or not PyBuffer_IsContiguous(view, b"C")
                     or not PyBuffer_IsContiguous(largest, b"C")):
                 raise ValueError(f"an 8-bit state of {self.names[k]!r} has the wrong layout")
@@ -399,7 +229,7 @@ cdef class Plan:
         else:
             view = self.hold_like(k, value, -1)
             state.type = type_of(view)
-            if arithmetic_of(state.type) != self.segments[k].dtype:
+            if arithmetic_of(state.type) != self.segments[k].dtype or state.type == FO_F16:
                 raise ValueError(f"a state of {self.names[k]!r} has the wrong dtype or layout")
         state.data = <char *>view.buf
         return 0
@@ -420,6 +250,9 @@ cdef class Plan:
         free(self.partials)
         free(self.row_scales)
         free(self.hulls)
+        free(self.factored)
+        free(self.sums)
+        free(self.factors)
 
     cdef int claim(self) except -1:
         if not fo_claim(&self.busy):
@@ -491,10 +324,10 @@ cdef class Plan:
                     rows = rows or [None] * self.count
                     rows[k], grad = (<RowGradient>grad).rows, (<RowGradient>grad).values
                     count = len(rows[k])
-                bits = self.fetch(k, grad, view)
+                bits = fetch(self, k, grad, view)
                 got = k + 1
-                self.check_gradient(k, view, grad, bits, clash, count)
-            if self.zeroes and not self.apart():
+                check_gradient(self, k, view, grad, bits, clash, count)
+            if self.zeroes and not apart(self):
                 from fastopt.gradients import refuse_shared
                 refuse_shared(self.names, grads)
         except BaseException:
@@ -509,79 +342,6 @@ cdef class Plan:
         if rows is not None:
             self.sparse = True
             self.lay_out(rows)
-
-    cdef bint apart(self):
-        """Whether the new gradients obviously share no memory, with each other or within."""
-        cdef Py_ssize_t k
-        cdef size_t low, high, before = 0
-        spans = []
-        for k in range(self.count):
-            if self.fresh[k].len == 0:
-                continue
-            if not PyBuffer_IsContiguous(&self.fresh[k], b"A"):
-                return False
-            extent(&self.fresh[k], &low, &high)
-            spans.append((low, high))
-        spans.sort()
-        for low, high in spans:
-            if low < before:
-                return False
-            before = high
-        return True
-
-    cdef int fetch(self, Py_ssize_t k, grad, Py_buffer *view) except -1:
-        """Get the buffer of gradient k; return whether it is the bits of a bfloat16 array."""
-        if grad is None:
-            raise ValueError(f"gradient of {self.names[k]!r} is missing (None)")
-        if isinstance(grad, tuple):
-            raise ValueError(f"gradient of {self.names[k]!r} is a tuple: (rows, values) needs an "
-                             "optimizer with lazy='row', 'catchup' or 'dense'")
-        try:
-            PyObject_GetBuffer(grad, view, PyBUF_STRIDES | PyBUF_FORMAT)
-            return False
-        except TypeError:
-            raise TypeError(f"gradient of {self.names[k]!r} must be an array, got "
-                            f"{type(grad).__name__}: use numpy.asarray") from None
-        except (BufferError, ValueError) as error:
-            # ml_dtypes' bfloat16, which the buffer protocol has no code for
-            if getattr(getattr(grad, "dtype", None), "name", "") == "bfloat16":
-                PyObject_GetBuffer(grad.view("uint16"), view, PyBUF_STRIDES | PyBUF_FORMAT)
-                return True
-            raise TypeError(f"gradient of {self.names[k]!r}: {error}") from None
-
-    cdef int check_gradient(self, Py_ssize_t k, Py_buffer *view, grad, bint bits, clash,
-                            Py_ssize_t rows) except -1:
-        cdef size_t low, high
-        cdef Py_ssize_t first = 0, last = self.n_hulls, middle
-        if rows < 0 and not same_shape(view, &self.w[k]):
-            order = slice(None, None, -1 if self.segments[k].reversed else 1)
-            raise ValueError(f"gradient of {self.names[k]!r} has shape {shape_of(view)[order]}, "
-                             f"its parameter {shape_of(&self.w[k])[order]}")
-        cdef int type = type_of(view)
-        if (type < 0 or arithmetic_of(type) != self.segments[k].dtype
-                or (type == FO_BF16 and not bits)):
-            wanted = "float32" if self.segments[k].dtype == FO_F32 else "float64"
-            found = "none" if view.format == NULL else repr(view.format.decode())
-            also = ", float16 or bfloat16" if wanted == "float32" else ""
-            raise TypeError(f"gradient of {self.names[k]!r} must be a native {wanted}{also} array "
-                            f"like its parameter, got format {found}")
-        if self.zeroes and view.readonly:
-            raise ValueError(f"gradient of {self.names[k]!r} is read-only: zero_grad writes to it")
-        if hasattr(grad, "mask"):
-            raise TypeError(f"gradient of {self.names[k]!r} is a masked array, whose mask a step "
-                            "would not respect: pass its .data")
-        if view.len == 0:
-            return 0
-        extent(view, &low, &high)
-        while first < last:
-            middle = (first + last) // 2
-            if self.hulls[2 * middle + 1] <= low:
-                first = middle + 1
-            else:
-                last = middle
-        if first < self.n_hulls and self.hulls[2 * first] < high:
-            clash(k, grad)
-        return 0
 
     cpdef double set_groups(self, opt) except? -1:
         """Set the numbers of every group for the next step; return the first group's lr.
@@ -619,27 +379,11 @@ cdef class Plan:
         self.claim()
         try:
             if grads is not None:
-                found = self.listed(grads)
+                found = listed(self, grads)
                 self.hold(opt._ordered(grads) if found is None else found, opt._clash, True)
             return self.run(threads, self.set_groups(opt), NAN, 1.0)
         finally:
             self.leave()
-
-    cdef list listed(self, grads):
-        """The gradients in order, where that is easy; otherwise None."""
-        cdef list found
-        if isinstance(grads, ndarray):
-            return [grads] if self.count == 1 else None
-        if type(grads) not in (list, tuple, dict) or len(grads) != self.count:
-            return None
-        if type(grads) is list or type(grads) is tuple:
-            return list(grads) if isinstance(grads[0], ndarray) else None
-        found = []
-        for name in self.names:
-            if name not in <dict>grads:
-                return None
-            found.append((<dict>grads)[name])
-        return found
 
     cdef int set_skipped(self, int group, dict h, double l2, double decay) except -1:
         """Set what this step takes from the rows that it skips."""
@@ -741,25 +485,14 @@ cdef class Plan:
         Right even where its square is out of range.
         """
         cdef double result
-        cdef double scale = 1
         cdef int of = FO_OF_W if of_w else FO_OF_G
         cdef const fo_segment *first = self.segments if k < 0 else &self.segments[k]
         cdef Py_ssize_t count = self.count if k < 0 else 1
         if self.held != self.count or k >= self.count:
             raise RuntimeError("the plan holds no gradients")
         with nogil:
-            result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1, self.partials, threads)
-            if not 1e-280 < result < 1e300:
-                scale = fo_reduce_all(first, count, of, 0, FO_ABSMAX, 1, self.partials, threads)
-                if isfinite(scale) and scale > 0:
-                    # A power of two near the maximum: scaling by it is exact.
-                    scale = power_of_two(scale)
-                    result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1 / scale, self.partials,
-                                           threads)
-                else:
-                    result = scale
-                    scale = 1
-        return sqrt(result) * scale
+            result = norm_of(self, first, count, of, threads)
+        return result
 
     def zero_gradients(self):
         """Set all held gradients to zero."""
@@ -789,22 +522,9 @@ cdef class Plan:
                 continue
             one = numpy.empty(shape_of(&self.g[k]), "f4" if self.segments[k].dtype == FO_F32
                               else "f8")
-            self.copy_gradient(k, one)
+            copy_gradient(self, k, one)
             found.append(one)
         return found
-
-    cdef int copy_gradient(self, Py_ssize_t k, out) except -1:
-        """Write gradient k to a new array, converted."""
-        cdef Py_buffer view
-        cdef Py_ssize_t start = 0, n
-        cdef Py_ssize_t size = 8 if self.segments[k].dtype == FO_F64 else 4
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE | PyBUF_STRIDES)
-        while start < self.segments[k].n:
-            n = min(self.segments[k].n - start, FO_BLOCK)
-            fo_gather(&self.segments[k].g, fo_current(), start, n, <char *>view.buf + start * size)
-            start += n
-        PyBuffer_Release(&view)
-        return 0
 
     def direct(self, str first):
         """Make every step two passes: rule `first`, then this rule with a factor for each array.
@@ -828,6 +548,27 @@ cdef class Plan:
             if size != 0 and length != 0:
                 segment.lr_gain = size / length
 
+    def set_rate(self, Py_ssize_t k, double factor):
+        """Multiply the rule's first number for parameter k from now on."""
+        self.segments[k].lr_gain = factor
+
+    def factor(self, list moments):
+        """Make g the direction of Adafactor in every step; its rule ends with the numbers for it.
+
+        `moments`: for each parameter the averages of its rows' and of its columns' mean squares,
+        or one array with an average for each element.
+        """
+        attach_moments(self, moments)
+
+    def orthogonalize(self, str first):
+        """Make every step two passes: rule `first`, then this rule.
+
+        The last state of the first is a scratch matrix, which is made orthogonal in between and is
+        the gradient of the second.
+        """
+        self.first = list(rules()).index(first)
+        self.orthogonal = True
+
     def clip_rows(self, double most, int threads):
         """Clip the norm of every row of every gradient in the next step."""
         cdef Py_ssize_t rows = 0
@@ -848,15 +589,25 @@ cdef class Plan:
         cdef uint32_t key = self.key()
         if self.held != self.count:
             raise RuntimeError("the plan holds no gradients")
+        if self.orthogonal:
+            return orthogonal_step(self, key, threads, lr, grad_norm, clip_coef)
         if self.first >= 0:
             with nogil:
                 self.first_pass(key, threads)
+        if self.factored:
+            with nogil:
+                find_directions(self, threads)
         self.before_rows(threads)
         if self.elements < GIL_WORTH:
             bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, 1)
         else:
             with nogil:
                 bad = fo_step(self.segments, self.ends, self.count, self.rule, key, 0, threads)
+        self.finish(threads)
+        return self.info(lr, grad_norm, clip_coef, bad, False)
+
+    cdef void finish(self, int threads) noexcept:
+        """Bound the rows' norms, and count the step."""
         for k in range(self.count):
             if self.segments[k].group.max_norm < INFINITY and not self.segments[k].frozen:
                 with nogil:
@@ -865,7 +616,6 @@ cdef class Plan:
             self.segments[k].row_scale = NULL
         self.after_rows()
         self.t += 1
-        return self.info(lr, grad_norm, clip_coef, bad, False)
 
     cdef int before_rows(self, int threads) except -1:
         """Bring parameters up to date that are stepped as a whole, or that have much to make up."""
@@ -920,6 +670,23 @@ cdef class Plan:
 
 cdef int sgd_rule() except -1:
     return list(rules()).index("sgd")
+
+
+cdef double norm_of(Plan plan, const fo_segment *first, Py_ssize_t count, int of,
+                    int threads) noexcept nogil:
+    """The 2-norm over the gradients or parameters of some segments."""
+    cdef double scale = 1, result
+    result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1, plan.partials, threads)
+    if not 1e-280 < result < 1e300:
+        scale = fo_reduce_all(first, count, of, 0, FO_ABSMAX, 1, plan.partials, threads)
+        if isfinite(scale) and scale > 0:
+            # A power of two near the maximum: scaling by it is exact.
+            scale = power_of_two(scale)
+            result = fo_reduce_all(first, count, of, 0, FO_SUMSQ, 1 / scale, plan.partials, threads)
+        else:
+            result = scale
+            scale = 1
+    return sqrt(result) * scale
 
 
 cdef void fill_zero(const fo_array *a, Py_ssize_t n) noexcept nogil:

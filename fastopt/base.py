@@ -99,7 +99,7 @@ class Optimizer:
         what is lost kept in a second bfloat16 array; or from a float32 original in the state.
     state_dtype : {None, "bfloat16", "8bit"}
         Keep averages of gradients and squares in 16 bits, or in 8 bits with one float32 for
-        every 256 elements, rounded at random without bias.
+        every 256 elements, rounded at random without bias; `state_value` reads them.
     lazy : {None, "row", "catchup", "dense"}
         What gradients given as (rows, values) do, see Notes; None refuses them.
 
@@ -193,7 +193,7 @@ class Optimizer:
         refuse_shared(self._arrays)
         self.rule = self.choose_rule()
         self._state: dict[str, dict[str, np.ndarray]] = {}
-        states.new_states(self, self._groups)
+        self._make_state(self._groups)
         self._prepare(0)
 
     def _checked_ema(self, ema: Any) -> Any:
@@ -254,6 +254,9 @@ class Optimizer:
         if self._clip_norm is not None and self._clip_value is not None:
             raise ValueError(f"{type(self).__name__}: clip_norm and clip_value: pass one of them")
 
+    def _make_state(self, groups: Sequence[Group]) -> None:
+        states.new_states(self, groups)
+
     def _prepare(self, t: int) -> None:
         self._quick = self._bound = False
         states.prepare(self, t)
@@ -271,6 +274,10 @@ class Optimizer:
     def initial(self, h: dict[str, Any]) -> dict[str, precision.Initial]:
         """Return what states start from, by letter: numbers, or functions of the parameter."""
         return {}
+
+    def may_turn(self, array: np.ndarray) -> bool:
+        """Return whether the rule takes an array with its axes reversed for the same."""
+        return True
 
     def decay(self, h: dict[str, Any]) -> float:
         """Return what part of w a decoupled decay takes in one step."""
@@ -395,7 +402,7 @@ class Optimizer:
         try:
             if self.choose_rule() != self.rule:
                 raise ValueError(f"{owner}: the new group needs another rule than {self.rule!r}")
-            states.new_states(self, added)
+            self._make_state(added)
         except BaseException:
             self._groups = before
             for name in names:

@@ -19,17 +19,17 @@ def objective(
     l2: float = 0.0,
     sample_weight: Any = None,
     threads: int | None = None,
+    epsilon: float = 0.1,
+    quantile: float = 0.5,
 ) -> float:
     """Return ``mean_i(loss(y_i, x_i . w + intercept)) + l2 / 2 * |w|^2``, summed in float64.
 
     The bits do not depend on `threads`. Parameters are those of `hogwild`.
     """
-    rows = Rows(X, evaluation(loss, l2, threads), sample_weight)
+    rows = Rows(X, evaluation(loss, l2, threads, epsilon, quantile), sample_weight)
     Targets(rows, y=targets(y, rows.n, rows.dtype, loss)).give(rows.samples)
     w = column("w", w, rows.samples.columns, rows.dtype, "column")
-    return objective_of(
-        rows.samples, w, float(intercept), loss, rows.settings.l2, rows.settings.threads
-    )
+    return objective_of(rows.samples, w, float(intercept), rows.settings, rows.settings.threads)
 
 
 def margins(X: Any, W: Any, b: Any, *, threads: int | None = None) -> np.ndarray:
@@ -67,7 +67,9 @@ def margins(X: Any, W: Any, b: Any, *, threads: int | None = None) -> np.ndarray
     return out[0] if W.ndim == 1 else out.T
 
 
-def evaluation(loss: str, l2: float, threads: int | None) -> Settings:
+def evaluation(
+    loss: str, l2: float, threads: int | None, epsilon: float = 0.1, quantile: float = 0.5
+) -> Settings:
     """Return settings for passes over rows that train nothing."""
     return Settings.check(
         loss=loss,
@@ -81,4 +83,6 @@ def evaluation(loss: str, l2: float, threads: int | None) -> Settings:
         average=False,
         threads=threads,
         seed=0,
+        epsilon=epsilon,
+        quantile=quantile,
     )

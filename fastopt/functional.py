@@ -97,7 +97,7 @@ def make(optimizer: type[Optimizer], /, **keywords: Any) -> Functional:
         raise ValueError("make: lazy is of no use where all rows are copied at every step")
     if keywords.get("zero_grad"):
         raise ValueError("make: zero_grad=True would change the gradients, which are only read")
-    optimizer(np.zeros(1, np.float32), **keywords)  # refuses wrong keywords now, not in init
+    optimizer(np.zeros((1, 1), np.float32), **keywords)  # refuses wrong keywords now, not in init
     return Functional(optimizer, keywords)
 
 

@@ -34,6 +34,11 @@ def _pair(value: Any) -> bool:
     )
 
 
+def _whole(least: int, most: float, words: str) -> tuple[Callable[[Any], bool], str]:
+    passes, _ = _number(lambda x: least <= x <= most and x == int(x), "")
+    return passes, f"a whole number {words}"
+
+
 def _optional(test: Callable[[float], bool], words: str) -> tuple[Callable[[Any], bool], str]:
     passes, text = _number(test, words)
     return lambda value: value is None or passes(value), f"None or {text}".strip()
@@ -84,6 +89,31 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 RANGES |= {
+    "beta2_decay": _number(lambda x: x <= 0, "<= 0"),
+    "eps1": _optional(lambda x: x >= 0, ">= 0"),
+    "eps2": _number(lambda x: x >= 0, ">= 0"),
+    "eps1_form": (lambda x: x in ("added", "floor"), "'added' or 'floor'"),
+    "eps_form": (lambda x: x in ("added", "floor"), "'added' or 'floor'"),
+    "d": _optional(lambda x: x > 0, "> 0"),
+    "relative_step": (lambda x: isinstance(x, bool), "True or False"),
+    "scale_parameter": (lambda x: isinstance(x, bool), "True or False"),
+    "decay_first": (lambda x: isinstance(x, bool), "True or False"),
+    "min_dim_size_to_factor": _whole(0, math.inf, ">= 0"),
+    "ns_coefficients": (
+        lambda x: (
+            isinstance(x, (tuple, list))
+            and len(x) == 3
+            and all(map(RANGES["lower"][0], x))
+            and None not in x
+        ),
+        "three finite numbers",
+    ),
+    "ns_steps": _whole(0, 99, "in [0, 99]"),
+    "adjust_lr_fn": (
+        lambda x: x in (None, "original", "match_rms_adamw", "columns", "constant"),
+        "None, 'original', 'match_rms_adamw', 'columns' or 'constant'",
+    ),
+    "average": (lambda x: isinstance(x, bool), "True or False"),
     "trust_coefficient": _number(lambda x: x > 0, "> 0"),
     "max_trust": _optional(lambda x: x > 0, "> 0"),
     "exclude_vectors": (lambda x: isinstance(x, bool), "True or False"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.checks import check_callable, count
-from fastopt.rows import Rows, Settings, Targets
+from fastopt.rows import OF_CLASSES, Rows, Settings, Targets
 from fastopt.runner import Callback, HogwildResult, solve
 
 
@@ -72,8 +72,11 @@ def one_vs_rest(
     """
     check_callable("callback", callback)
     n_classes = count("n_classes", n_classes, 2)
-    if settings.loss == "squared":
-        raise ValueError("loss must be 'logistic' or 'hinge' for one_vs_rest, got 'squared'")
+    if settings.loss not in OF_CLASSES:
+        raise ValueError(
+            f"loss must be one of {', '.join(map(repr, OF_CLASSES))} for one_vs_rest, got "
+            f"{settings.loss!r}"
+        )
     rows = Rows(X, settings, sample_weight)
     code = np.asarray(codes)
     if code.dtype.kind not in "iub" or code.shape != (rows.n,):

@@ -26,8 +26,29 @@ _ADAM: dict[str, Any] = {
 _ADAGRAD: dict[str, Any] = {"lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps_root": 0.0}
 _SCHEDULE_FREE: dict[str, Any] = {"weight_decay": 0.0, "r": 0.0, "weight_lr_power": 2.0}
 _SCHEDULE_FREE_ADAMW: dict[str, Any] = {"lr": 2.5e-3, "betas": _BETAS, "eps": 1e-8}
+_ADAFACTOR: dict[str, Any] = {
+    "beta2_decay": -0.8,
+    "eps1": 1e-30,
+    "eps2": 1e-3,
+    "d": 1.0,
+    "momentum": 0.0,
+    "relative_step": True,
+    "scale_parameter": True,
+    "eps1_form": "added",
+    "min_dim_size_to_factor": 0,
+}
+_MUON: dict[str, Any] = {
+    "nesterov": True,
+    "ns_coefficients": (3.4445, -4.7750, 2.0315),
+    "ns_steps": 5,
+    "eps": 1e-7,
+    "adjust_lr_fn": None,
+    "average": True,
+    "bias_correction": False,
+    "eps_form": "added",
+}
 
-# torch 2.13.
+# torch 2.13. Its Muon makes matrices orthogonal in bfloat16.
 _TORCH: dict[str, dict[str, Any]] = {
     "SGD": {"lr": 1e-3, "momentum_form": "torch"},
     "Adagrad": {"lr": 1e-2, **_ADAGRAD, "eps": 1e-10},
@@ -39,12 +60,23 @@ _TORCH: dict[str, dict[str, Any]] = {
     "Adamax": {"lr": 2e-3, "betas": _BETAS, "eps": 1e-8, "eps_outside": 0.0},
     "NAdam": {"lr": 2e-3, "betas": _BETAS, "eps": 1e-8, "momentum_decay": 4e-3},
     "RAdam": {"lr": 1e-3, "betas": _BETAS, "eps": 1e-8, "threshold": 5.0},
+    "Adafactor": {
+        **_ADAFACTOR,
+        "lr": 1e-2,
+        "eps1": None,
+        "eps1_form": "floor",
+        "weight_decay": 0.0,
+        "decay": "lr",
+        "decay_first": False,
+    },
+    "Muon": {**_MUON, "lr": 1e-3, "momentum": 0.95, "weight_decay": 0.1, "eps_form": "floor"},
 }
 
 # keras 3.15. Left out: Ftrl, which forgets where the parameters start, where FTRL keeps it.
 # keras' weight_decay is decoupled in every class, so that its Adam with it is AdamW here; its
 # centered RMSprop does not keep the variance from falling below 0, which only rounding makes it do;
-# its ScheduleFreeAdamW decays y without z.
+# its ScheduleFreeAdamW decays y without z. Its Adafactor always has a relative step; its Muon takes
+# embeddings and what is no matrix to AdamW.
 _KERAS: dict[str, dict[str, Any]] = {
     "SGD": {"lr": 1e-2, "momentum_form": "classic"},
     "Adagrad": {
@@ -62,12 +94,28 @@ _KERAS: dict[str, dict[str, Any]] = {
     "NAdam": {"lr": 1e-3, "betas": _BETAS, "eps": 1e-7, "momentum_decay": 1.0},
     "Lion": {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.0},
     "ScheduleFreeAdamW": {**_SCHEDULE_FREE_ADAMW, **_SCHEDULE_FREE, "weight_lr_power": 0.0},
+    "Adafactor": {
+        **_ADAFACTOR,
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "decay": "lr",
+        "decay_first": True,
+    },
+    "Muon": {
+        **_MUON,
+        "lr": 1e-3,
+        "momentum": 0.95,
+        "weight_decay": 4e-3,
+        "adjust_lr_fn": "match_rms_adamw",
+        "average": False,
+    },
 }
 
 # optax 0.2.8, where lr has no default but in the schedule-free classes. Its amsgrad is Adam with
 # amsgrad="corrected". Left out: radam, which adds eps to the corrected root, where RAdam adds it to
 # the root of v; rprop, whose first step comes one call late. Its schedule-free classes warm up
-# from 0.
+# from 0. adafactor's learning_rate=None is a factor of 1; of an array with three or more axes, it
+# factors the two largest, where fastopt takes the last two. muon takes what is no matrix to adamw.
 _OPTAX: dict[str, dict[str, Any]] = {
     "SGD": {"momentum_form": "torch"},
     "SignSGD": {"momentum": 0.0, "eps": 0.0},
@@ -82,6 +130,23 @@ _OPTAX: dict[str, dict[str, Any]] = {
     "Lion": {"betas": (0.9, 0.99), "weight_decay": 1e-3},
     "ScheduleFreeSGD": {"lr": 1.0, "momentum": 0.9, **_SCHEDULE_FREE},
     "ScheduleFreeAdamW": {**_SCHEDULE_FREE_ADAMW, **_SCHEDULE_FREE},
+    "Adafactor": {
+        **_ADAFACTOR,
+        "lr": 1.0,
+        "weight_decay": 0.0,
+        "relative_step": False,
+        "min_dim_size_to_factor": 128,
+        "decay": "independent",
+        "decay_first": False,
+    },
+    "Muon": {
+        **_MUON,
+        "momentum": 0.95,
+        "weight_decay": 0.0,
+        "eps": 1e-8,
+        "adjust_lr_fn": "columns",
+        "bias_correction": True,
+    },
 }
 
 # Goodfellow, Bengio and Courville, Deep Learning, chapter 8, Algorithms 8.2, 8.4, 8.5 and 8.7. The
@@ -109,6 +174,14 @@ _PAPER: dict[str, dict[str, Any]] = {
     "NAdam": {"momentum_decay": 4e-3},
     "RAdam": {"eps": 0.0, "threshold": 4.0},
     "Lion": {"betas": (0.9, 0.99)},
+    "Adafactor": {**_ADAFACTOR, "lr": 1e-2},
+    "Muon": {
+        **_MUON,
+        "nesterov": False,
+        "weight_decay": 0.0,
+        "adjust_lr_fn": "constant",
+        "average": False,
+    },
 }
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

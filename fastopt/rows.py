@@ -13,6 +13,15 @@ from fastopt.checks import count, flag, number, one_of
 from fastopt.threads import resolve
 
 LOSSES, SCHEDULES = _core.LOSSES, _core.SCHEDULES
+#: Losses of two classes, whose targets are -1 and +1.
+OF_CLASSES = ("hinge", "logistic", "squared_hinge", "modified_huber", "perceptron")
+#: The largest second derivative of a loss, 1 where it is not given.
+CURVATURES = {
+    "logistic": 0.25,
+    "squared_hinge": 2.0,
+    "modified_huber": 2.0,
+    "squared_epsilon_insensitive": 2.0,
+}
 MODES = ("auto", *_core.MODES)
 
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
@@ -36,10 +45,12 @@ def column(name: str, values: Any, size: int, dtype: np.dtype, per: str = "row")
 
 
 def targets(y: Any, rows: int, dtype: np.dtype, loss: str) -> np.ndarray:
-    """Return the targets, which are -1 or +1 unless the loss is squared."""
+    """Return the targets: -1 or +1 if the loss is one of classes."""
     target = column("y", y, rows, dtype)
-    if loss != "squared" and not (np.abs(target) == 1).all():
+    if loss in OF_CLASSES and not (np.abs(target) == 1).all():
         raise ValueError(f"y must be -1 or +1 for loss={loss!r}")
+    if loss == "poisson" and (target < 0).any():
+        raise ValueError("y must not be negative for loss='poisson'")
     return target
 
 
@@ -69,6 +80,13 @@ class Settings:
     threads: int
     seed: int
     shuffle: bool = True
+    epsilon: float = 0.1
+    quantile: float = 0.5
+
+    @property
+    def shape(self) -> float:
+        """The loss's own number."""
+        return self.quantile if self.loss == "quantile" else self.epsilon
 
     @classmethod
     def check(
@@ -86,6 +104,8 @@ class Settings:
         threads: int | None,
         seed: int,
         shuffle: bool = True,
+        epsilon: float = 0.1,
+        quantile: float = 0.5,
     ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
         l2 = number("l2", l2, 0)
@@ -105,6 +125,8 @@ class Settings:
             threads=resolve(None if threads is None else count("threads", threads, 1)),
             seed=count("seed", seed, 0) % (1 << 64),
             shuffle=flag("shuffle", shuffle),
+            epsilon=number("epsilon", epsilon, 0),
+            quantile=number("quantile", quantile, 0, 1),
         )
 
 
@@ -162,7 +184,7 @@ class Rows:
             stride = max(1, self.n // CURVATURE_ROWS)
             h = np.zeros(self.samples.columns, self.dtype)
             of_intercept = self.samples.curvature(stride, math.sqrt(self.gain), h)
-            factor = (0.25 if self.settings.loss == "logistic" else 1.0) / 3 / -(-self.n // stride)
+            factor = CURVATURES.get(self.settings.loss, 1.0) / 3 / -(-self.n // stride)
             h *= factor
             h += self.settings.l2
             self._curvature = h, of_intercept * factor
@@ -256,8 +278,9 @@ def choose_mode(samples: _core.Samples, mode: str, threads: int) -> tuple[str, i
 
 
 def objective_of(
-    samples: _core.Samples, w: np.ndarray, intercept: float, loss: str, l2: float, threads: int
+    samples: _core.Samples, w: np.ndarray, intercept: float, settings: Settings, threads: int
 ) -> float:
     """Return the mean loss of all rows plus the penalty, in float64."""
     norm = float(np.square(w, dtype=np.float64).sum())
-    return samples.loss(loss, w, intercept, threads) / samples.rows + l2 / 2 * norm
+    loss = samples.loss(settings.loss, settings.shape, w, intercept, threads)
+    return loss / samples.rows + settings.l2 / 2 * norm

@@ -128,6 +128,7 @@ class Run:
         self.native = _core.Hogwild(
             samples,
             settings.loss,
+            settings.shape,
             rows.mode,
             settings.schedule,
             order,
@@ -179,6 +180,7 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) ->
         run = _core.Hogwild(
             fit,
             settings.loss,
+            settings.shape,
             "serial",
             settings.schedule,
             "blocks",
@@ -199,7 +201,7 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) ->
         run.slice(0, run.batches, 1)
         intercept = run.settle()[run.averaged and settings.average]
         seen = average if run.averaged and settings.average else w
-        value = objective_of(test, seen, intercept, settings.loss, settings.l2, 1)
+        value = objective_of(test, seen, intercept, settings, 1)
         return math.inf if run.diverged or not math.isfinite(value) else value
 
     step = min(1 / (rows.mean_norm + rows.mean_square), most)
@@ -312,9 +314,7 @@ def solve(
                 )
             if track and run.batches_done % per_epoch == 0:
                 w, intercept = run.model()
-                value = objective_of(
-                    rows.samples, w, intercept, settings.loss, settings.l2, rows.threads
-                )
+                value = objective_of(rows.samples, w, intercept, settings, rows.threads)
                 result.history[-1]["objective"] = value
                 if on_epoch is not None and value < best[0]:
                     best = value, w.copy(), intercept
@@ -353,6 +353,8 @@ def hogwild(
     intercept0: float = 0.0,
     threads: int | None = None,
     seed: int = 0,
+    epsilon: float = 0.1,
+    quantile: float = 0.5,
     callback: Callback | None = None,
     track_objective: bool = False,
 ) -> HogwildResult:
@@ -367,9 +369,14 @@ def hogwild(
         Anything with `data` (float32 or float64, finite), `indices` and `indptr` (int32 or
         int64, each) and `shape` in CSR form. Checked once, before training.
     y : array_like of shape (n_rows,)
-        -1 or +1 for hinge and logistic, any finite number for squared.
-    loss : {"logistic", "hinge", "squared"}
-        log(1 + exp(-y p)), max(0, 1 - y p), (p - y)^2 / 2.
+        -1 or +1 for the losses of classes, finite numbers for the others, not negative for
+        poisson.
+    loss : str
+        Of classes: "logistic" log(1 + exp(-y p)); "hinge" max(0, 1 - y p); "squared_hinge" its
+        square; "modified_huber" the same, -4 y p where y p < -1; "perceptron" max(0, -y p). Of
+        numbers, r = p - y: "squared" r^2 / 2; "huber" the same, e |r| - e^2 / 2 where |r| > e;
+        "epsilon_insensitive" max(0, |r| - e); "squared_epsilon_insensitive" its square;
+        "quantile" q max(0, -r) + (1 - q) max(0, r); "poisson" exp(p) - y p, the mean being exp(p).
     l2 : float, default 1e-4
         As scikit-learn's `alpha`.
     epochs : int, default 20
@@ -396,6 +403,10 @@ def hogwild(
         `seed`; more threads do not.
     seed : int, default 0
         Of the order of rows.
+    epsilon : float, default 0.1
+        e of the losses that have one, >= 0.
+    quantile : float, default 0.5
+        q of the quantile loss, in [0, 1].
     callback : callable, optional
         Called with a `Progress` at most every 50 ms on the calling thread, and at the end. If it
         returns True, training stops.
@@ -453,6 +464,8 @@ def hogwild(
         average=average,
         threads=threads,
         seed=seed,
+        epsilon=epsilon,
+        quantile=quantile,
     )
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)

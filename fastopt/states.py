@@ -57,7 +57,9 @@ def prepare(opt: Optimizer, t: int) -> None:
     opt._transposed = [
         k
         for k, array in enumerate(arrays)
-        if transposed(array) and all(s.flags.f_contiguous for s in _shaped(states[k]))
+        if transposed(array)
+        and opt.may_turn(array)
+        and all(s.flags.f_contiguous for s in _shaped(states[k]))
     ]
     flip = set(opt._transposed)
 

@@ -26,13 +26,16 @@ class Form:
     Attributes
     ----------
     shared : str
-        The hyper-parameters that both have, with one meaning; beside them, maximize.
+        The hyper-parameters that both have, with one meaning; beside them, maximize, unless it is
+        in `only`.
     only : dict
         What hyper-parameters here must be for the rule to be torch's.
     never : dict
         What hyper-parameters here must not be.
     fixed : dict
         What torch's own hyper-parameters must be; it may leave them out.
+    tuples : dict
+        What is one hyper-parameter of torch's and several here: theirs -> ours.
     keys : dict
         States' names that differ: ours -> torch's.
     counted : bool
@@ -51,8 +54,9 @@ class Form:
 
     shared: str
     only: dict[str, Any] = field(default_factory=dict)
-    never: dict[str, Any] = field(default_factory=dict)
+    never: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
+    tuples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     counted: bool = True
     eager: bool = False
@@ -63,7 +67,25 @@ class Form:
     @property
     def names(self) -> list[str]:
         """The hyper-parameters that both have."""
-        return [*self.shared.split(), "maximize"]
+        return [*self.shared.split(), *(["maximize"] if "maximize" not in self.only else [])]
+
+    def joined(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """Return hyper-parameters of ours with tuples as torch has them."""
+        ours = {name for names in self.tuples.values() for name in names}
+        made = {name: value for name, value in numbers.items() if name not in ours}
+        return made | {
+            key: tuple(numbers[name] for name in names) for key, names in self.tuples.items()
+        }
+
+    def parted(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """Return hyper-parameters of torch's with each tuple as ours; a wrong one stays."""
+        made = dict(numbers)
+        for key, names in self.tuples.items():
+            value = plain(made.get(key))
+            if isinstance(value, tuple) and len(value) == len(names):
+                made |= zip(names, value, strict=True)
+                del made[key]
+        return made
 
 
 def plain(value: Any) -> Any:
@@ -121,7 +143,7 @@ FORMS = {
     "SGD": Form(
         "lr momentum dampening weight_decay nesterov",
         only={"momentum_form": "torch"},
-        never={"nesterov": "lookahead"},
+        never={"nesterov": ("lookahead",)},
         counted=False,
     ),
     "ASGD": Form(
@@ -136,16 +158,36 @@ FORMS = {
     ),
     "Adadelta": Form("lr rho eps weight_decay"),
     "Rprop": Form("lr etas step_sizes", only={"variant": "iminus"}),
-    "Adam": Form(_BETAS + " amsgrad", only=_ADAM, never={"amsgrad": "corrected"}, fixed=_L2),
+    "Adam": Form(_BETAS + " amsgrad", only=_ADAM, never={"amsgrad": ("corrected",)}, fixed=_L2),
     "AdamW": Form(
         _BETAS + " amsgrad",
         only={**_ADAM, "decay": "lr"},
-        never={"amsgrad": "corrected"},
+        never={"amsgrad": ("corrected",)},
         fixed={"decoupled_weight_decay": True},
     ),
     "Adamax": Form(_BETAS, only={"eps_outside": 0.0}),
     "NAdam": Form(
-        _BETAS + " momentum_decay", never={"momentum_decay": None}, fixed=_L2, derived=_nadam
+        _BETAS + " momentum_decay", never={"momentum_decay": (None,)}, fixed=_L2, derived=_nadam
     ),
     "RAdam": Form(_BETAS, only={"threshold": 5.0}, fixed=_L2),
+    "Adafactor": Form(
+        "lr beta2_decay eps1 eps2 d weight_decay",
+        only={
+            "momentum": 0.0,
+            "relative_step": True,
+            "scale_parameter": True,
+            "eps1_form": "floor",
+            "min_dim_size_to_factor": 0,
+            "decay": "lr",
+            "decay_first": False,
+        },
+        never={"d": (None,)},
+        tuples={"eps": ("eps1", "eps2")},
+    ),
+    "Muon": Form(  # torch's makes matrices orthogonal in bfloat16
+        "lr momentum nesterov weight_decay ns_coefficients ns_steps eps adjust_lr_fn",
+        only={"average": True, "bias_correction": False, "eps_form": "floor", "maximize": False},
+        never={"adjust_lr_fn": ("columns", "constant"), "nesterov": ("lookahead",)},
+        counted=False,
+    ),
 }

@@ -36,9 +36,9 @@ def to_torch_state(opt: Optimizer) -> dict[str, Any]:
     ----------
     opt : Optimizer
         An `SGD`, `ASGD`, `Adagrad`, `RMSprop`, `Adadelta`, `Rprop`, `Adam`, `AdamW`, `Adamax`,
-        `NAdam` or `RAdam` that does what torch's does. A schedule is replaced by its value in the
-        next step; clipping, averages of the weights and what is kept beside 16-bit parameters stay
-        behind: torch's optimizers do not have them.
+        `NAdam`, `RAdam`, `Adafactor` or `Muon` that does what torch's does. A schedule is replaced
+        by its value in the next step; clipping, averages of the weights and what is kept beside
+        16-bit parameters stay behind: torch's optimizers do not have them.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def to_torch_state(opt: Optimizer) -> dict[str, Any]:
         h = group.at(opt.t)
         numbers = {name: h[name] for name in form.names} | form.fixed | form.more(opt)
         taken = {name: next(places) for name in group["params"]}
-        groups.append({**numbers, "params": [*taken.values()]})
+        groups.append({**form.joined(numbers), "params": [*taken.values()]})
         for name, place in taken.items():
             steps = opt.t - opt._missed.get(name, 0)
             made = entry(name, h, steps) if steps or form.eager else {}
@@ -184,9 +184,9 @@ def _unlike_torch(opt: Optimizer, form: Form) -> list[str]:
 
 def _never(k: int, form: Form, group: Mapping[str, Any]) -> list[str]:
     return [
-        f"group {k}: {name} is {value!r}, which torch does not have"
-        for name, value in form.never.items()
-        if group[name] == value
+        f"group {k}: {name} is {group[name]!r}, which torch does not have"
+        for name, values in form.never.items()
+        if group[name] in values
     ]
 
 
@@ -274,7 +274,15 @@ class _Loading:
     def group(self, k: int, theirs: Mapping[str, Any], ours: Group) -> tuple[Group | None, dict]:
         """Return our group with torch's numbers, None if they do not fit, and the numbers."""
         form, found = self.form, []
+        theirs = form.parted(theirs)
         more = form.more(self.opt)
+        for name, names in form.tuples.items():
+            if name in theirs:
+                found.append(
+                    f"group {k}: {name} must be a tuple of {len(names)} ({', '.join(names)}), got "
+                    f"{theirs.pop(name)!r}"
+                )
+                theirs |= dict.fromkeys(names)
         for name in [*form.names, *more]:
             if name not in theirs and name != "maximize":  # which older versions do not have
                 found.append(f"group {k} has no {name!r}")

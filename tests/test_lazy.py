@@ -198,15 +198,18 @@ def test_catchup_of_much():
 
 @pytest.mark.parametrize("lazy", ["row", "catchup", "dense"])
 @pytest.mark.parametrize("shape", [(3000, 20), (500, 200), (60000,)])
-def test_same_bits_for_all_threads(lazy, shape):
-    results = []
-    for threads in (1, 2, 3, 4):
+def test_same_bits_for_all_threads_and_instruction_sets(lazy, shape):
+    before, results = fastopt.get_isa(), []
+    runs = [(isa, threads) for isa in fastopt._core.isa_available() for threads in (1, 2, 3, 4)]
+    for isa, threads in runs:
+        fastopt.set_isa(isa)
         w = start(shape, "f4")
         opt = fastopt.AdamW(w, lr=0.1, lazy=lazy, threads=threads, clip_norm=1.0)
         for rows, values in batches(shape, steps=4, count=shape[0] * 2 // 3, dtype="f4"):
             opt.step((rows, values))
         opt.flush()
         results.append(w)
+    fastopt.set_isa(before)
     for w in results[1:]:
         np.testing.assert_array_equal(w, results[0])
 

@@ -22,9 +22,9 @@ def test_zero_lr_leaves_parameters_as_they_are():
     for cls in fastopt.Optimizer.registry.values():
         if cls in (fastopt.Rprop, fastopt.FTRL):  # first length of steps; must be > 0
             continue
-        w = np.array([1.5, -2.25e-20, 3e20])
+        w = np.array([[1.5, -2.25e-20, 3e20]])
         before = w.copy()
-        cls(w, lr=0.0).step(np.array([1.0, -3.0, 1e5]))
+        cls(w, lr=0.0).step(np.array([[1.0, -3.0, 1e5]]))
         assert w.tobytes() == before.tobytes(), cls
 
 

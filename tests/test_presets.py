@@ -20,6 +20,7 @@ THEIR_CLASS = {
     ("optax", "SignSGD"): "sign_sgd",
     ("optax", "ScheduleFreeSGD"): "contrib.schedule_free_sgd",
     ("optax", "ScheduleFreeAdamW"): "contrib.schedule_free_adamw",
+    ("optax", "Muon"): "contrib.muon",
 }
 OUR_KEYWORD = {
     "learning_rate": "lr",
@@ -31,6 +32,7 @@ OUR_KEYWORD = {
     "weight_decay": "weight_decay",
     "global_clipnorm": "clip_norm",
     "step_sizes": "step_sizes",
+    "min_dim_size_to_factor": "min_dim_size_to_factor",
 }
 
 
@@ -79,6 +81,10 @@ def trajectory(opt, w, gradients):
 def problem(name="vector"):
     made = PEERS["problems"][name]
     return np.array(made["start"]), np.array(made["gradients"])
+
+
+def problem_of(name):
+    return problem("wide" if name == "Muon" else "vector")
 
 
 def close(found, case):
@@ -171,6 +177,14 @@ def test_keras_and_optax_have_the_recorded_defaults(library, name):
     values["epsilon"] = max(places, default=None)
     if "eps_root" not in recorded:
         values["eps"] = values["epsilon"]
+    if name == "Adafactor":
+        values["eps"] = values["epsilon_1"] = values["eps1"]
+        values["epsilon_2"], values["beta_2_decay"] = values["eps2"], values["beta2_decay"]
+        values["clip_threshold"] = values["clipping_threshold"] = values["d"]
+        values["decay_rate"] = -values["beta2_decay"]
+    if name == "Muon":
+        values["beta"], values["ns_coeffs"] = values["momentum"], values["ns_coefficients"]
+        values["muon_a"], values["muon_b"], values["muon_c"] = values["ns_coefficients"]
     for k in recorded.keys() & values.keys():
         if recorded[k] not in (None, "<required>") and (library, name, k) != (
             "optax",
@@ -178,19 +192,23 @@ def test_keras_and_optax_have_the_recorded_defaults(library, name):
             "decay",
         ):
             same(values[k], recorded[k])
-    if recorded["learning_rate"] in (None, "<required>"):
+    if (library, name) == ("optax", "Adafactor"):
+        assert recorded["learning_rate"] is None and PRESETS[library][name]["lr"] == 1.0
+    elif recorded["learning_rate"] in (None, "<required>"):
         assert "lr" not in PRESETS[library][name]
 
 
 @pytest.mark.parametrize("lr", [None, 0.1])
 @pytest.mark.parametrize("name", PRESETS["torch"])
-def test_torch_live(name, lr):
+def test_torch_live(name, lr, monkeypatch):
     torch = pytest.importorskip("torch")
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # for NAdam's product of momenta
     words = {} if lr is None else {"lr": lr}
+    if name == "Muon":  # which iterates in bfloat16, see test_muon
+        monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     try:
-        w, gradients = problem()
+        w, gradients = problem_of(name)
         p = torch.nn.Parameter(torch.tensor(w.copy()))
         theirs_, expected = getattr(torch.optim, name)([p], **words), []
         for g in gradients:
@@ -214,8 +232,9 @@ def test_keras_live(name, monkeypatch):
     keras = pytest.importorskip("keras")
     floatx = keras.config.floatx()
     keras.config.set_floatx("float64")
+    rtol = 1e-6 if name in ("Adafactor", "Muon") else 1e-12  # means and norms in float32
     try:
-        w, gradients = problem()
+        w, gradients = problem_of(name)
         p = keras.Variable(w, dtype="float64")
         theirs_, expected = getattr(keras.optimizers, theirs("keras", name))(), []
         theirs_.build([p])
@@ -225,7 +244,7 @@ def test_keras_live(name, monkeypatch):
     finally:
         keras.config.set_floatx(floatx)
     opt = getattr(fastopt, name)(w, preset="keras")
-    np.testing.assert_allclose(trajectory(opt, w, gradients), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(trajectory(opt, w, gradients), expected, rtol=rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("name", PRESETS["optax"])
@@ -234,7 +253,8 @@ def test_optax_live(name):
     optax = pytest.importorskip("optax")
     import jax.numpy as jnp
 
-    w, gradients = problem()
+    w, gradients = problem_of(name)
+    rtol = 1e-6 if name == "Adafactor" else 1e-12  # its decay rate in float32
     made = optax
     for part in theirs("optax", name).split("."):
         made = getattr(made, part)
@@ -245,7 +265,7 @@ def test_optax_live(name):
         p = optax.apply_updates(p, updates)
         expected.append(np.array(p))
     opt = getattr(fastopt, name)(w, preset="optax", lr=0.1)
-    np.testing.assert_allclose(trajectory(opt, w, gradients), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(trajectory(opt, w, gradients), expected, rtol=rtol, atol=rtol)
 
 
 # ---- the printed formulas
@@ -283,6 +303,8 @@ PRINTED = [
     ("paper", "NAdam", {"lr": 0.1, "eps": 0.1}, formulas.nadam(0.1, 0.9, 0.999, 0.1, 1 / 250)),
     ("paper", "RAdam", {"lr": 0.1}, formulas.radam(0.1, 0.9, 0.999, threshold=4)),
     ("paper", "Lion", {"lr": 0.1, "weight_decay": 0.1}, formulas.lion(0.1, 0.9, 0.99, 0.1)),
+    ("paper", "Adafactor", {}, formulas.adafactor(1e-30, 1e-3, 1.0)),
+    ("paper", "Muon", {"lr": 0.1, "momentum": 0.9}, formulas.muon(0.1, 0.9, 1e-7)),
 ]
 
 
@@ -293,14 +315,14 @@ PRINTED = [
 def test_a_source_is_its_formula(preset, name, kwargs, formula, scale):
     _, gradients = problem()
     start = 0.0 if name == "FTRL" else 1.0
-    w, p = np.array([start]), start
+    w, p = np.array([[start]] if name == "Muon" else [start]), start
     opt = getattr(fastopt, name)(w, preset=preset, **kwargs)
     rule = formula()
     for g in (scale * gradients[:, 0]).tolist():
         next(rule)
         p = rule.send((p, g))
-        opt.step(np.array([g]))
-        np.testing.assert_allclose(w, [p], rtol=1e-12, atol=1e-12)
+        opt.step(np.full(w.shape, g))
+        np.testing.assert_allclose(w.ravel(), [p], rtol=1e-12, atol=1e-12)
 
 
 # Where lr stands shows only when it changes: what the libraries' code does.
@@ -398,7 +420,7 @@ def test_presets_are_keywords_of_their_classes(preset, name):
     cls = getattr(fastopt, name)
     assert PRESETS[preset][name].keys() <= inspect.signature(cls).parameters.keys()
     words = {} if "lr" in PRESETS[preset][name] else {"lr": 0.1}
-    opt = cls(np.ones(2), preset=preset, **words)
+    opt = cls(np.ones((2, 2)), preset=preset, **words)
     for k, value in PRESETS[preset][name].items():
         assert opt.param_groups[0][k] == value
 

@@ -224,6 +224,21 @@ def test_what_clip_value_makes_finite_is_counted_too(nonfinite):
     np.testing.assert_array_equal(w, -np.clip(g, -2, 2))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_that_is_not_finite_is_counted_and_nothing_else(dtype):
+    for n in 1, 7, 8, 65, 3000:
+        huge = np.full(n, np.finfo(dtype).max, dtype)  # whose sum is not finite
+        assert fastopt.SGD(np.ones(n, dtype), lr=0.0).step(huge).nonfinite == 0
+        both = np.full(n, math.inf, dtype)
+        both[::2] = -math.inf
+        assert fastopt.SGD(np.ones(n, dtype), lr=0.0).step(both).nonfinite == n
+        for k in {0, n // 2, n - 1}:
+            for bad in math.nan, math.inf, -math.inf:
+                g = np.ones(n, dtype)
+                g[k] = bad
+                assert fastopt.SGD(np.ones(n, dtype), lr=0.0).step(g).nonfinite == 1
+
+
 def test_raise_names_the_index_of_a_transposed_gradient():
     w, g = np.zeros((4, 3)).T, np.zeros((4, 3)).T
     g[2, 1] = -math.inf

@@ -112,10 +112,85 @@ def test_the_dictionary_has_what_torchs_has(torch, name, options):
 def test_every_rule_of_torch_is_covered(torch):
     ours = {name for name in dir(torch.optim) if isinstance(getattr(fastopt, name, None), type)}
     ours &= {name for name in dir(torch.optim) if name in fastopt.Optimizer.registry}
-    assert ours == set(FORMS) == {name for name, _ in CASES}
+    assert ours == set(FORMS) == {name for name, _ in CASES} | {"Muon"}
     for name, form in FORMS.items():
         parameters = inspect.signature(getattr(torch.optim, name)).parameters
-        assert {*form.names, *form.fixed} - {"decoupled_weight_decay"} <= parameters.keys()
+        names = form.joined(dict.fromkeys([*form.names, *form.fixed]))
+        assert names.keys() - {"decoupled_weight_decay"} <= parameters.keys()
+
+
+def test_muon_takes_over_and_gives_back_its_buffers(torch):
+    """Torch's later steps are in bfloat16, so that only what depends on no product is compared."""
+    rng = np.random.default_rng(0)
+    w, grads = rng.standard_normal((5, 4)), rng.standard_normal((6, 5, 4))
+    options = {"lr": 0.02, "momentum": 0.8, "weight_decay": 0.3, "nesterov": False}
+    made = torch.nn.Parameter(torch.tensor(w))
+    peer = torch.optim.Muon([made], adjust_lr_fn="match_rms_adamw", **options)
+    opt = fastopt.Muon({"w": w})
+    fastopt.load_torch_state(opt, through_file(torch, peer.state_dict()))  # before the first step
+    assert opt.t == 0 and not opt.state["w"]["momentum_buffer"].any()
+    for g in grads[:3]:
+        made.grad = torch.tensor(g)
+        peer.step()
+    fastopt.load_torch_state(opt, through_file(torch, peer.state_dict()), t=3)
+    assert opt.t == 3
+    assert {k: opt.param_groups[0][k] for k in options} == options
+    assert opt.param_groups[0]["adjust_lr_fn"] == "match_rms_adamw"
+    buffer = 0.2 * (0.64 * grads[0] + 0.8 * grads[1] + grads[2])
+    np.testing.assert_allclose(opt.state["w"]["momentum_buffer"], buffer, rtol=1e-12, atol=1e-14)
+    opt.step(grads[3])
+    made.grad = torch.tensor(grads[3])
+    again = torch.optim.Muon([made])
+    again.load_state_dict(through_file(torch, fastopt.to_torch_state(opt)))
+    np.testing.assert_array_equal(
+        again.state[made]["momentum_buffer"].numpy(), opt.state["w"]["momentum_buffer"]
+    )
+    assert again.param_groups[0].keys() == peer.param_groups[0].keys()
+    for key, value in peer.param_groups[0].items():
+        assert key == "params" or again.param_groups[0][key] == value
+    other = fastopt.Muon({"w": w.copy()})
+    fastopt.load_torch_state(other, fastopt.to_torch_state(opt), t=opt.t)
+    for o in opt, other:
+        o.step(grads[4])
+    assert other._arrays["w"].tobytes() == opt._arrays["w"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"adjust_lr_fn": "columns"}, "adjust_lr_fn is 'columns', which torch does not have"),
+        ({"adjust_lr_fn": "constant"}, "adjust_lr_fn is 'constant', which torch does not have"),
+        ({"average": False}, "average is False, torch has only True"),
+        ({"maximize": True}, "maximize is True, torch has only False"),
+    ],
+)
+def test_what_torchs_muon_lacks_is_refused(torch, options, words):
+    opt = fastopt.Muon(np.ones((2, 3)), **options)
+    with pytest.raises(ValueError, match=words):
+        fastopt.to_torch_state(opt)
+    peer = torch.optim.Muon([torch.nn.Parameter(torch.ones(2, 3))])
+    if "adjust_lr_fn" not in options:  # which is taken over
+        with pytest.raises(ValueError, match=words):
+            fastopt.load_torch_state(opt, peer.state_dict())
+
+
+def test_adafactor_needs_torchs_form(torch):
+    opt = fastopt.Adafactor(np.ones((2, 3)), relative_step=False, momentum=0.9)
+    with pytest.raises(ValueError, match=r"momentum is 0.9.*relative_step is False.*'added'"):
+        fastopt.to_torch_state(opt)
+    peer = torch.optim.Adafactor([torch.nn.Parameter(torch.ones(2, 3))], eps=(None, 0.5))
+    opt = fastopt.Adafactor(np.ones((2, 3)), eps1_form="floor")
+    state = peer.state_dict()
+    fastopt.load_torch_state(opt, state)
+    assert opt.param_groups[0]["eps1"] is None and opt.param_groups[0]["eps2"] == 0.5
+    for wrong in (0.1, (0.1,), (0.1, 0.2, 0.3)):
+        state["param_groups"][0]["eps"] = wrong
+        with pytest.raises(ValueError, match=r"group 0: eps must be a tuple of 2 \(eps1, eps2\)"):
+            fastopt.load_torch_state(opt, state)
+    state["param_groups"][0]["eps"] = (0.1, -1.0)
+    with pytest.raises(ValueError, match="eps2 must be"):
+        fastopt.load_torch_state(opt, state)
+    assert opt.param_groups[0]["eps2"] == 0.5
 
 
 def test_torchs_own_schedule_of_asgd(torch):

@@ -296,11 +296,11 @@ def test_a_torch_optimizer_in_place_of_its_state(torch):
 
 def test_the_state_of_another_rule_is_refused(torch):
     for theirs in FORMS:
-        made, peer = build_torch(torch, theirs, start(), {})
+        made, peer = build_torch(torch, theirs, start(theirs), {})
         run_torch(torch, made, peer, range(2))
         for ours in FORMS:
             if ours != theirs:
-                refused(build(ours, start(), {}), peer.state_dict())
+                refused(build(ours, start(ours), {}), peer.state_dict())
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -309,9 +309,9 @@ def test_anything_anywhere_is_refused_or_taken(torch, name):
     odd += [np.zeros(3), np.zeros((2, 2), complex), torch.zeros(3), torch.zeros(3).to_sparse()]
     odd += [torch.tensor([1, 2]), torch.zeros(3, device="meta"), torch.zeros(3, requires_grad=True)]
     options = {"lambd": 0, "t0": 0} if name == "ASGD" else {}
-    made, peer = build_torch(torch, name, start(), options)
+    made, peer = build_torch(torch, name, start(name), options)
     run_torch(torch, made, peer, range(2))
-    opt = build(name, start(), options)
+    opt = build(name, start(name), options)
 
     def tried(state):
         try:

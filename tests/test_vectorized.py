@@ -39,7 +39,7 @@ def simd_loops(lines):
     """Return {line number of a loop: function it is in} for all loops marked `omp simd`."""
     loops, function = {}, None
     for number, line in enumerate(lines, 1):
-        head = re.match(r"static .*?\b(\w+)\(ptrdiff_t n, ", line.strip())
+        head = re.match(r"static .*?\b(\w+)\((?:ptrdiff_t n|uint32_t key), ", line.strip())
         function = head[1] if head else function
         if line.strip().startswith("#pragma omp simd"):
             start = next(k for k in range(number, number + 3) if "for (" in lines[k])
@@ -51,6 +51,8 @@ def vectorized(compiler, isa, source, *flags):
     """Return {line: widest vector} from the compiler's report, in bytes (gcc) or items (clang)."""
     report = "-fopt-info-vec-optimized" if compiler == "gcc" else "-Rpass=loop-vectorize"
     command = [compiler, *_buildinfo.flags.split(), *_buildinfo.levels[isa].split(), report]
+    if compiler == "gcc":
+        command.append("-fno-ipa-icf")  # or of two rules with the same loop only one is compiled
     command += [*flags, "-c", str(source), "-o", str(source.with_suffix(".o"))]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -58,6 +58,9 @@ CASES = [
             {"amsgrad": True, **L2},
         )
     ],
+    ("Adafactor", {}),
+    ("Adafactor", {"eps": (1e-3, 1e-2), "beta2_decay": -0.5, "d": 1.5, **L2}),
+    ("Adafactor", {"maximize": True}),
     ("ASGD", {"lambd": 0.0, "t0": 3, **L2}),
     ("ASGD", {"lambd": 0.0, "t0": 7, "maximize": True}),
     ("ASGD", {"lambd": 0.0, "t0": -1}),
@@ -68,9 +71,10 @@ HALF = 5
 SHAPES = {"W": (5, 4), "b": (3,), "s": ()}
 
 
-def start():
+def start(rule=""):
     rng = np.random.default_rng(0)
-    return {name: rng.standard_normal(shape) for name, shape in SHAPES.items()}
+    shapes = {n: (*s, 1, 1)[:2] for n, s in SHAPES.items()} if rule == "Muon" else SHAPES
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
 def gradients(k, missing=False):
@@ -94,6 +98,10 @@ def build(name, params, options, lr=0.05):
     if "t0" in options:
         options["t0"] += 1
         options.pop("lambd")
+    if "eps" in options and name == "Adafactor":
+        options["eps1"], options["eps2"] = options.pop("eps")
+    if name == "Adafactor":
+        options = {"preset": "torch", **options}
     groups = [
         {"params": {"W": params["W"]}, "lr": lr / 2},
         {"params": {name: params[name] for name in ("b", "s")}},
@@ -106,7 +114,7 @@ def run_torch(torch, made, opt, steps, missing=False):
     for k in steps:
         grads = gradients(k, missing)
         for name, p in zip(SHAPES, made, strict=True):
-            p.grad = torch.tensor(grads[name]) if name in grads else None
+            p.grad = torch.tensor(grads[name]).reshape(p.shape) if name in grads else None
         opt.step()
         found.append([p.detach().numpy().copy() for p in made])
     return found

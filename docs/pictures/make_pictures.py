@@ -231,6 +231,12 @@ PICTURES: dict[str, tuple[Line, ...]] = {  # the page's own rule first
     ),
     "LARS": (rule(fo.LARS, exclude_vectors=False), momentum(), rule(fo.LAMB)),
     "LAMB": (rule(fo.LAMB), rule(fo.Adam), rule(fo.LARS, exclude_vectors=False)),
+    "Adafactor": (Line("Adafactor", fo.Adafactor, shape=(1, 2)), rule(fo.Adam), rule(fo.RMSprop)),
+    "Muon": (
+        Line("Muon, no decay", fo.Muon, {"weight_decay": 0.0}, shape=(1, 2)),
+        momentum(),
+        rule(fo.SignSGD, "Signum", momentum=0.9),
+    ),
     "ScheduleFreeSGD": (noisy(rule(fo.ScheduleFreeSGD), average), noisy(sgd()), noisy(momentum())),
     "ScheduleFreeAdamW": (
         noisy(rule(fo.ScheduleFreeAdamW), average),

@@ -67,6 +67,21 @@ def matrix(rows: int, columns: int, t: int | None = None) -> list[list[float]]:
     return (p if t is None else ((7 * i + 3 * j + 5 * t) % 11 - 5) / 8).tolist()
 
 
+def dead(t: int | None = None) -> list[list[float]]:
+    """Return a matrix; its gradients are 0 in one row and one column, and all of them at t = 2."""
+    p = np.array(matrix(4, 5, t))
+    if t is not None:
+        p[1, :] = p[:, 2] = 0
+        p *= t != 2
+    return p.tolist()
+
+
+def stack(t: int | None = None) -> list[list[list[float]]]:
+    """Return two matrices of different size in one array."""
+    p = np.array(matrix(3, 4, t))
+    return [p.tolist(), (10 * p[::-1] + 1).tolist()]
+
+
 VECTORS = [
     [2.0, -1.0],
     [-1.0, 0.5],
@@ -82,6 +97,8 @@ PROBLEMS: dict[str, dict[str, list[Any]]] = {
     "nonzero": {"start": [1.0, -0.5], "gradients": [g for g in VECTORS if any(g)]},
     "wide": {"start": matrix(3, 4), "gradients": [matrix(3, 4, t) for t in range(5)]},
     "tall": {"start": matrix(4, 3), "gradients": [matrix(4, 3, t) for t in range(5)]},
+    "dead": {"start": dead(), "gradients": [dead(t) for t in range(5)]},
+    "stack": {"start": stack(), "gradients": [stack(t) for t in range(5)]},
 }
 ROWS_AND_COLUMNS = ("wide", "tall")
 
@@ -276,6 +293,11 @@ def optax_cases() -> list[Kwargs]:
             getattr(optax, f)(**k), optax.sgd(0.1)
         )
         add(f"{function} > sgd", LR | kwargs, make=make)
+
+    for shape in ("dead", "stack"):
+        make = lambda: exact_adafactor(0.1, 1)  # noqa: E731
+        add("adafactor", LR | {"min_dim_size_to_factor": 1}, shape, "in float64", make)
+    add("contrib.muon", LR, "dead")
     return cases
 
 
@@ -361,6 +383,9 @@ def keras_cases() -> list[Kwargs]:
         ]
         for kwargs in muon:
             add("Muon", kwargs, shape)
+    for shape in ("dead", "stack"):
+        add("Adafactor", LR, shape)
+    add("Muon", LR, "dead")
     return cases
 
 
@@ -425,6 +450,11 @@ def torch_cases() -> list[Kwargs]:
             add("Muon", kwargs, shape, rtol=BFLOAT16)
             with mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone):
                 add("Muon", kwargs, shape, "in float64")
+    for shape in ("dead", "stack"):
+        add("Adafactor", lr, shape)
+    add("Adafactor", lr | {"maximize": True, "weight_decay": 0.1}, "wide")
+    with mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone):
+        add("Muon", lr, "dead", "in float64")
     return cases
 
 
