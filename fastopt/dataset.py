@@ -353,4 +353,8 @@ def cached(files: Files, path: str) -> Cache:
     except PermissionError as error:
         advice = "give cache= another path, or False"
         raise PermissionError(error.errno, f"cache: {error.strerror}; {advice}", path) from None
-    return Cache(path, files.threads)
+    found = Cache(path, files.threads)
+    if found.about.get("reading") != key or found.about.get("sources") != stamps:
+        problem = "another process writes this cache with other options; give each its own cache="
+        raise DataError(path, 0, 0, problem)
+    return found

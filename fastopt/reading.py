@@ -11,7 +11,7 @@ from typing import Any
 from fastopt import cache, parquet, tables
 from fastopt.builder import INT64_MAX, Builder, check_dtype
 from fastopt.checks import count, one_of
-from fastopt.sources import Source
+from fastopt.sources import Source, is_pipe
 
 __all__ = ["FORMATS", "Reading", "guess_format", "look"]
 
@@ -173,7 +173,10 @@ def make_reading(
     if delimiter is not None:
         one_of("delimiter", delimiter, DELIMITERS)
     stored, content = b"", b""
-    if format in ("auto", "csv"):
+    if is_pipe(paths[0]):  # a look would take its beginning away
+        if format in ("csv", "parquet", "cache"):
+            raise ValueError(f"format={format!r} needs a file or a URL: {paths[0]} is a pipe")
+    elif format in ("auto", "csv"):
         stored, content = look(paths[0])
     if format == "auto":
         format = guess_format(paths[0], stored, content)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from fastopt.builder import Builder
 from fastopt.csr import DataError
 
-__all__ = ["Source", "expand", "is_url", "open_binary", "stamp"]
+__all__ = ["Source", "expand", "is_pipe", "is_url", "open_binary", "stamp"]
 
 PIECE = 1 << 18  # bytes of a file read at a time
 BLOCK = 1 << 23  # bytes of text parsed at a time where it is streamed
@@ -28,6 +28,11 @@ ZSTD_PIECE = 512  # compressed bytes: a byte may become 32 kB
 def is_url(path: str) -> bool:
     """Whether fsspec opens this, and not the operating system."""
     return "://" in path
+
+
+def is_pipe(path: str) -> bool:
+    """Whether this can be read only once."""
+    return not is_url(path) and not stat.S_ISREG(os.stat(path).st_mode)
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -75,7 +80,10 @@ def expand(source: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]
 
 
 def stamp(path: str) -> list[Any]:
-    """Return what tells whether a file is the same as before: name, size, time of its last change.
+    """Return what tells whether a file is the same as before: name, size, times of its last change.
+
+    The second time is of its inode, which nobody sets: it tells an edit that has put the first one
+    back.
 
     Raises
     ------
@@ -84,7 +92,8 @@ def stamp(path: str) -> list[Any]:
     """
     if not is_url(path):
         status = os.stat(path)
-        return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
+        times = [status.st_mtime_ns, status.st_ctime_ns]
+        return [os.path.realpath(path), status.st_size, *times]
     fs, inner = filesystem(path)
     info = fs.info(inner)
     marks = [str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified") if key in info]
@@ -279,7 +288,8 @@ class Source:
             with memoryview(buffer) as view, view[held : held + left] as room:
                 size = self.file.readinto(room)
             if size == 0 and left:
-                left = 0  # the file has been cut short meanwhile
+                problem = "found the end of the file, which has been cut short while it was read"
+                raise DataError(self.name, builder.lines + 1, 1, problem)
             left -= size
             self.done += size
             self.progress(self.done)
@@ -290,11 +300,15 @@ class Source:
             used = cut = buffer.rfind(b"\n", 0, held) + 1
             if cut:
                 with memoryview(buffer) as view, view[:cut] as text:
-                    used = builder.add(text, _ignore, last=not left or held > LONGEST)
+                    used = builder.add(text, _ignore, last=not left)
+                    if not used and held > LONGEST:  # one record, of a quote that is not closed
+                        used = builder.add(text, _ignore)
                 held -= used
                 buffer[:held] = buffer[used : used + held]
             if held == len(buffer):
                 buffer += bytes(len(buffer))
+            elif held < BLOCK < len(buffer):  # a long line is over
+                del buffer[BLOCK:]
             if cut:
                 yield
 

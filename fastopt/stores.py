@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 from fastopt import parquet
 from fastopt._core import Samples
 from fastopt.builder import INT32_MAX
-from fastopt.csr import CSR
+from fastopt.csr import CSR, DataError
 from fastopt.reading import Reading
-from fastopt.sources import Source, is_url, open_binary, stamp
+from fastopt.sources import Source, is_pipe, is_url, open_binary, stamp
 from fastopt.threads import resolve
 
 __all__ = ["Arrays", "Files", "Part"]
@@ -53,7 +53,8 @@ class Arrays:
         self, X: Any, y: Any, weights: Any, dtype: str, n_features: int | None, threads: int | None
     ):
         self.threads = resolve(threads)
-        X, self.dense = matrix(X, dtype)
+        with np.errstate(over="ignore"):  # infinities are refused below
+            X, self.dense = matrix(X, dtype)
         rows, columns = X.shape
         if n_features is not None and n_features < columns:
             raise ValueError(
@@ -64,8 +65,11 @@ class Arrays:
             X = CSR(X.data, X.indices, X.indptr, (rows, self.n_features), X.fields)
             if rows:
                 Samples(X.data, X.indices, X.indptr, X.shape, self.threads)
-        elif not np.isfinite(X).all():
-            raise ValueError("X must be finite")
+        else:
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(X.astype(dtype, copy=False)).all()
+            if not finite:
+                raise ValueError(f"X must be finite, also in {dtype}, which dtype= chooses")
         self.X, self.dtype, self.rows = X, dtype, rows
         self.y = numbers("y", y, rows)
         self.weights = numbers("sample_weight", weights, rows)
@@ -169,17 +173,21 @@ class Files:
         self.entries: int | None = None
         self.parts = [Part(path) for path in paths]
         self.shift = 0  # what is to be added to the indices of the first pass
+        self.seen: dict[str, list[Any]] = {}  # stamps of the files when they were first read
 
     def __getstate__(self) -> dict[str, Any]:
         paths = [path if is_url(path) else os.path.abspath(path) for path in self.paths]
         whole = dict(zip(self.paths, paths, strict=True))
         parts = [dataclasses.replace(part, path=whole[part.path]) for part in self.parts]
-        return {**self.__dict__, "paths": paths, "parts": parts, "on_progress": None}
+        # elsewhere, a copy has other times
+        seen = {whole[path]: [found[1]] for path, found in self.seen.items()}
+        changed = {"paths": paths, "parts": parts, "seen": seen, "on_progress": None}
+        return {**self.__dict__, **changed}
 
     @property
     def lasting(self) -> bool:
         """Whether it can be read again: no pipe."""
-        return all(is_url(path) or stat.S_ISREG(os.stat(path).st_mode) for path in self.paths)
+        return not any(map(is_pipe, self.paths))
 
     @property
     def rows(self) -> int | None:
@@ -200,6 +208,36 @@ class Files:
     def stamps(self) -> list[list[Any]]:
         """Return what tells whether the files are the same as before."""
         return [stamp(path) for path in self.paths]
+
+    def check(self, path: str) -> None:
+        """Refuse a file that has changed since it was first read: its parts may begin within lines.
+
+        Raises
+        ------
+        DataError
+            If it has.
+        """
+        if is_pipe(path):
+            return
+        now = stamp(path)
+        if not is_url(path):
+            now = now[:3]  # the last one changes with rights and links, too
+        known = self.seen.get(path)
+        if known is None or known == [now[1]]:
+            self.seen[path] = now
+        elif known != now:
+            problem = "the file has changed since it was first read; open the data set anew"
+            raise DataError(path, 0, 0, problem)
+
+    @contextlib.contextmanager
+    def source(
+        self, part: Part, report: Callable[[int, int | None], Any] | None
+    ) -> Iterator[Source]:
+        """Yield the text of a part, which is the same at the end as at the beginning."""
+        self.check(part.path)
+        with Source(part.path, report, part.start, part.stop) as opened:
+            yield opened
+        self.check(part.path)
 
     def first_pass(self, sink: Callable[[CSR, np.ndarray, Any], None] | None = None) -> None:
         """Parse everything once: hand the rows to `sink`, settle the reading, and find the parts.
@@ -232,7 +270,7 @@ class Files:
         builder = self.reading.builder(self.threads)
         done = Progress(self.paths, self.on_progress)
         for part in self.parts:
-            with Source(part.path, done.of(part.path), part.start, part.stop) as opened:
+            with self.source(part, done.of(part.path)) as opened:
                 builder.open(opened.name, at_start=part.start == 0)
                 start = 0
                 for _ in opened.stream(builder):
@@ -253,12 +291,14 @@ class Files:
     def read(self, part: Part, block_rows: int | None) -> Iterator[Rows]:
         """Yield the rows of a part."""
         if self.reading.format == "parquet":
+            self.check(part.path)
             yield from parquet.blocks(
                 part.path, self.reading.schema, self.dtype, group_range(part), block_rows
             )
+            self.check(part.path)
             return
         builder = self.reading.builder(self.threads)
-        with Source(part.path, None, part.start, part.stop) as opened:
+        with self.source(part, None) as opened:
             builder.open(opened.name, at_start=part.start == 0)
             for X, y, _, weights in opened.blocks(builder, block_rows):
                 yield X, y, weights
@@ -271,7 +311,7 @@ class Files:
         builder = self.reading.builder(self.threads)
         done = Progress(self.paths, self.on_progress)
         for part in self.parts:
-            with Source(part.path, done.of(part.path), part.start, part.stop) as opened:
+            with self.source(part, done.of(part.path)) as opened:
                 builder.open(opened.name, at_start=part.start == 0)
                 opened.read(builder)
         if not self.reading.settled:

@@ -1,9 +1,13 @@
 """The binary cache: what was parsed, or an error; never anything else."""
 
+import contextlib
 import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
+import time
 import warnings
 
 import numpy as np
@@ -69,10 +73,7 @@ def test_second_pass_reads_the_cache(path, no_parsing, zero, dtype):
     expected = open_data(path, cache=False, dtype=dtype).to_csr()
     data = open_data(path, dtype=dtype)
     same(data.to_csr(), expected)
-    assert (
-        os.listdir(path.parent) == ["data.svm", "data.svm.fastopt"]
-        or len(os.listdir(path.parent)) == 2
-    )
+    assert sorted(os.listdir(path.parent)) == ["data.svm", "data.svm.fastopt"]
     no_parsing()
     again = open_data(path, dtype=dtype)
     same(again.to_csr(), expected)
@@ -180,8 +181,70 @@ def test_data_that_changes_while_it_is_read_is_refused(path):
     def touch(done, total):
         os.utime(path, ns=(done, done))
 
-    with pytest.raises(DataError, match="the data has changed while it was read"):
+    with pytest.raises(DataError, match="the file has changed since it was first read"):
         prepare(open_data(path, on_progress=touch))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="st_ctime is the time of creation elsewhere")
+def test_an_edit_that_puts_the_time_back_is_seen(path):
+    path.write_text("1 1:1\n-1 1:2\n")
+    assert open_data(path).to_csr()[0].data.tolist() == [1, 2]
+    before = os.stat(path)
+    path.write_text("1 1:3\n-1 1:4\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert os.stat(path).st_mtime_ns == before.st_mtime_ns
+    assert open_data(path).to_csr()[0].data.tolist() == [3, 4]
+
+
+def test_a_cache_of_other_options_written_meanwhile_is_not_taken(path, monkeypatch):
+    other = path.parent / "other.fastopt"
+    prepare(open_data(path, n_features=99, cache=other))
+
+    @contextlib.contextmanager
+    def overtaken(where, dtype):
+        with writing(where, dtype) as writer:
+            yield writer
+        os.replace(other, where)  # another process is done just now
+
+    writing = cache.writing
+    monkeypatch.setattr(cache, "writing", overtaken)
+    with pytest.raises(DataError, match="another process writes this cache with other options"):
+        prepare(open_data(path))
+
+
+def test_processes_that_write_the_same_cache_or_are_killed_leave_a_whole_one(path):
+    path.write_text(text(3000))
+    where = path.parent / "c.fastopt"
+    code = (
+        "import sys; from fastopt.data import open_data\n"
+        "while True:\n"
+        "    open_data(sys.argv[1], cache=sys.argv[2], threads=1).n_rows\n"
+        "    open_data(sys.argv[1], cache=sys.argv[2], threads=1, n_features=99).n_rows\n"
+    )
+    expected = open_data(path, cache=False).to_csr()[0]
+    for _ in range(3):
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(path), str(where)], stderr=subprocess.DEVNULL
+            )
+            for _ in range(2)
+        ]
+        end = time.monotonic() + 60
+        while not where.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        seen = 0
+        for _ in range(30):
+            X = Cache(where).take(0, 3000)[0]  # all of it is checked
+            assert np.array_equal(X.data, expected.data)
+            assert np.array_equal(X.indices, expected.indices)
+            seen += 1
+            time.sleep(0.01)
+        for process in running:
+            process.kill()
+            process.wait()
+        X = Cache(where).take(0, 3000)[0]
+        assert seen == 30 and np.array_equal(X.data, expected.data)
+        where.unlink()
 
 
 # ---- damage

@@ -338,6 +338,19 @@ def test_quote_without_end_does_not_hold_all_of_a_large_file(tmp_path, monkeypat
         open_data(path, label="y", hash_bits=3, cache=False).to_csr()
 
 
+@pytest.mark.parametrize("suffix, pack", [("", bytes), (".gz", gzip.compress)])
+def test_records_behind_a_very_long_one_may_have_lines(tmp_path, monkeypatch, suffix, pack):
+    monkeypatch.setattr(sources, "LONGEST", 1000)
+    monkeypatch.setattr(sources, "BLOCK", 500)
+    monkeypatch.setattr(sources, "PIECE", 100)
+    path = tmp_path / f"long.csv{suffix}"
+    long = b"1," + b"x" * 3000 + b"\n"
+    path.write_bytes(pack(b"y,s\n" + long + b'1,"a\nb\n\nc"\n' * 2000))
+    blocks = list(open_data(path, label="y", hash_bits=3, cache=False))
+    assert sum(len(y) for _, y, _ in blocks) == 2001
+    assert len(blocks) > 10  # small again
+
+
 def test_locale_does_not_matter(run_python):
     code = """
         import locale, io

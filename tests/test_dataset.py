@@ -242,7 +242,68 @@ def test_errors_in_shards_name_the_line_of_the_file(tmp_path):
     assert bad == 1
 
 
+@pytest.mark.parametrize("suffix", ["svm", "parquet"])
+def test_files_that_change_between_passes_are_refused(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(sources, "BLOCK", 1000)
+
+    def write(rows, index):
+        path = tmp_path / f"rows.{suffix}"
+        if suffix == "svm":
+            path.write_text("".join(f"{k % 2} {index}:{k % 10}\n" for k in range(rows)))
+            return path
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        table = pyarrow.table({"y": np.arange(rows) % 2, "x": np.arange(rows) + index})
+        parquet.write_table(table, path, row_group_size=100)
+        return path
+
+    how = {"cache": False} | ({"label": "y"} if suffix == "parquet" else {})
+    data = open_data(write(1000, 1), **how)
+    shard = data.shards(2)[1]
+    assert data.n_rows == 1000 and len(data.describe()) > 1
+    sent = pickle.dumps(shard)
+    list(shard)
+    for rows, index in ((10, 1), (1000, 23)):  # fewer; as many, where parts begin within lines
+        write(rows, index)
+        for one in (data, shard):
+            with pytest.raises(DataError, match="has changed since it was first read"):
+                list(one)
+        with pytest.raises(DataError, match="has changed"):
+            data.to_csr()
+    write(10, 1)
+    with pytest.raises(DataError, match="has changed"):
+        list(pickle.loads(sent))
+    write(1000, 1)  # elsewhere, a copy has another time
+    assert len(gathered(pickle.loads(sent).blocks())[1]) == len(gathered(
+        open_data(tmp_path / f"rows.{suffix}", **how).shards(2)[1].blocks())[1])  # fmt: skip
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "BLOCK", 1000)
+    path = tmp_path / "rows.svm"
+    path.write_text("")
+    for blocks in (open_data(path, cache=False, n_features=1, zero_based=False).blocks(),
+                   fastopt.data.iter_svmlight(path, n_features=1, zero_based=False)):  # fmt: skip
+        path.write_text("1 1:1\n" * 99_000)
+        next(blocks)
+        path.write_text("1 1:1\n" * 100 + "1")
+        with pytest.raises(DataError, match="cut short while it was read"):
+            for _ in blocks:
+                pass
+
+
 # ---- arrays
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_float32_cannot_hold_are_refused_also_in_arrays():
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    X = np.array([[1e300, 0], [0, 1]])
+    for form in (X, scipy_sparse.csr_matrix(X)):
+        with pytest.raises(ValueError, match="must be finite"):
+            open_data(form)
+        assert open_data(form, dtype="float64").to_csr()[0].data.tolist() == [1e300, 1]
 
 
 def test_arrays_of_every_form():

@@ -201,6 +201,20 @@ def test_pipes_are_read_once(tmp_path):
         prepare(open_data(path, format="svmlight"))
 
 
+def test_the_beginning_of_a_pipe_is_not_lost(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    text = b"1 1:1\n2 2:1\n" * 200_000  # much more than a look at a file takes
+    writer = threading.Thread(target=path.write_bytes, args=(text,))
+    writer.start()
+    y = open_data(path).to_csr()[1]  # svmlight, if nothing else is said
+    writer.join()
+    assert len(y) == 400_000 and y[0] == 1
+    for format in ("csv", "parquet", "cache"):
+        with pytest.raises(ValueError, match=f"format='{format}' needs a file or a URL"):
+            open_data(path, format=format)
+
+
 # ---- formats
 
 NAMES = [
