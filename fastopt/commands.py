@@ -200,6 +200,7 @@ def train(
     hash_bits: input_options.HashBits = None,
     categorical: input_options.Categorical = None,
     ignore: input_options.Ignore = None,
+    missing: input_options.Missing = "error",
     quiet: Annotated[bool, typer.Option(
         "--quiet", "-q", help="Print the table only.")] = False,
 ) -> int:  # fmt: skip
@@ -222,7 +223,7 @@ def train(
         "schedule": schedule,
         "seed": seed,
     }
-    how = input_options.chosen(format, label, weight, hash_bits, categorical, ignore)
+    how = input_options.chosen(format, label, weight, hash_bits, categorical, ignore, missing)
     data = load_demo(console, say, test, loss) if file == "demo" else load_files(
         console, say, file, test, loss, how)  # fmt: skip
     if file == "demo" and threads is None and len(counts) == 1:
@@ -456,7 +457,7 @@ def one_line_errors(prefix: str, options: Iterable[str] = ()) -> Iterator[None]:
             raise UserError(prefix + reason) from None
         raise UserError(f"{error.filename}: {reason}" if error.filename else reason) from None
     except (ValueError, EOFError, ImportError) as error:
-        text = str(error)
+        text = input_options.spelled(str(error))
         # a reader's message begins with the file's name already
         named = prefix.removesuffix(": ").split(": ")[-1]
         if named and text.startswith(named):

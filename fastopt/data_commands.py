@@ -63,6 +63,7 @@ def stats(
     hash_bits: input_options.HashBits = None,
     categorical: input_options.Categorical = None,
     ignore: input_options.Ignore = None,
+    missing: input_options.Missing = "error",
     threads: Annotated[str | None, typer.Option(
         callback=threads_option, metavar="N", show_default="all usable",
         help="Threads for which a mode is suggested.")] = None,
@@ -79,7 +80,7 @@ def stats(
     The data is read in passes of bounded memory: any size will do.
     """
     console = plain_console()
-    options = input_options.chosen(format, label, weight, hash_bits, categorical, ignore)
+    options = input_options.chosen(format, label, weight, hash_bits, categorical, ignore, missing)
     start = time.perf_counter()
     name = ", ".join(data)
     quiet = (lambda *text, **how: None) if as_json else console.print
@@ -145,6 +146,7 @@ def convert(
     hash_bits: input_options.HashBits = None,
     categorical: input_options.Categorical = None,
     ignore: input_options.Ignore = None,
+    missing: input_options.Missing = "error",
     double: Annotated[bool, typer.Option(
         "--double", help="Keep values in float64; else they are rounded to float32.")] = False,
     as_json: Json = False,
@@ -162,7 +164,7 @@ def convert(
     with one_line_errors(""):
         target = to or format_of(out)
     check_out(out)
-    options = input_options.chosen(format, label, weight, hash_bits, categorical, ignore)
+    options = input_options.chosen(format, label, weight, hash_bits, categorical, ignore, missing)
     if double:
         options["dtype"] = "float64"
     start = time.perf_counter()

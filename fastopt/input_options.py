@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastopt._terminal import typer
 
-__all__ = ["Categorical", "Format", "HashBits", "Ignore", "Label", "Weight", "chosen"]
+__all__ = ["Categorical", "Format", "HashBits", "Ignore", "Label", "Missing", "Weight", "chosen",
+           "spelled"]  # fmt: skip
 
 PANEL = "How the data is read"
 
@@ -39,6 +41,24 @@ Ignore = Annotated[
     typer.Option(metavar="COLUMN", rich_help_panel=PANEL,
                  help="In tables, leave this column out. May be repeated."),
 ]  # fmt: skip
+Missing = Annotated[
+    Literal["error", "zero"],
+    typer.Option(rich_help_panel=PANEL,
+                 help="In tables, what an empty field is in a column of numbers."),
+]  # fmt: skip
+
+
+def spelled(message: str) -> str:
+    """Return a message with the arguments of `open_data` as options of the command line.
+
+    Examples
+    --------
+    >>> spelled("column 'site' holds strings: hash_bits=18 hashes them, ignore=['site'] does not")
+    "column 'site' holds strings: --hash-bits 18 hashes them, --ignore 'site' does not"
+    """
+    message = re.sub(r"\b(categorical|ignore)=\[((['\"]).*?\3)\]", r"--\1 \2", message)
+    message = re.sub(r"\bhash_bits=(?=\d)", "--hash-bits ", message)
+    return message.replace("missing='zero'", "--missing zero")
 
 
 def column(text: str | None) -> str | int | None:
@@ -55,6 +75,7 @@ def chosen(
     hash_bits: int | None,
     categorical: list[str] | None,
     ignore: list[str] | None,
+    missing: str,
 ) -> dict[str, Any]:
     """Return what was chosen, as arguments of `open_data` that JSON can hold."""
     values = {
@@ -64,5 +85,6 @@ def chosen(
         "hash_bits": hash_bits,
         "categorical": [column(name) for name in categorical or ()],
         "ignore": [column(name) for name in ignore or ()],
+        "missing": None if missing == "error" else missing,
     }
     return {name: value for name, value in values.items() if value not in (None, [])}

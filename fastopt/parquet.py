@@ -29,7 +29,7 @@ def opened(path: str) -> Iterator[Any]:
         raise ImportError(f"{path}: Parquet needs pyarrow: pip install 'fastopt[data]'") from error
     with open_binary(path) as file:
         try:
-            with ParquetFile(file) as found:
+            with ParquetFile(file, page_checksum_verification=True) as found:
                 yield found
         except (pyarrow.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno:

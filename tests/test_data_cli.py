@@ -88,7 +88,10 @@ def test_stats_of_several_files_and_of_tables(tmp_path, capsys):
     ("stats", 2, ["DATA"]),
     ("stats bad.svm", 1, ["bad.svm:2: byte 5: found 'x'"]),
     ("stats t.csv --label z", 1, ["label: the table has no column 'z'"]),
-    ("stats t.csv --label click", 1, ["column 'site' holds strings"]),
+    ("stats t.csv --label click", 1, ["column 'site' holds strings", "--hash-bits 18",
+                                      "--ignore 'site'"]),
+    ("stats gap.csv", 1, ["gap.csv:3: byte 3", "--missing zero"]),
+    ("train gap.csv --label y --out m.npz", 1, ["gap.csv:3: byte 3", "--missing zero"]),
     ("stats a.svm --label y", 1, ["label means nothing for the svmlight format"]),
     ("stats t.csv --hash-bits 99", 2, ["--hash-bits"]),
     ("stats . ", 1, ["directory"]),
@@ -106,6 +109,7 @@ def test_mistakes_are_one_line_and_write_nothing(argv, code, words, tmp_path, ca
     (tmp_path / "a.svm").write_text(svm())
     (tmp_path / "bad.svm").write_text("1 1:2\n1 3:x\n")
     (tmp_path / "t.csv").write_text(table())
+    (tmp_path / "gap.csv").write_text("y,a\n1,2\n0,\n")
     (tmp_path / "w.vw").write_text("1 2 | a\n")
     (tmp_path / "u.vw").write_text("1 | a\n| a\n")
     (tmp_path / "thesis.fastopt").write_text("years of work")
@@ -123,6 +127,17 @@ def test_help_teaches(command, capsys):
     code, out, _ = run(command, "--help", capsys=capsys)
     assert code == 0 and "Examples" in out and f"fastopt {command}" in out
     assert "How the data is read" in out and "--hash-bits" in out
+
+
+def test_missing_values_may_be_zeros_also_when_predicting(tmp_path, capsys):
+    (tmp_path / "gap.csv").write_text("y,a,b\n" + "1,2,\n0,,3\n" * 30)
+    code, out, _ = run("stats", "gap.csv", "--label", "y", "--missing", "zero", "--json",
+                       capsys=capsys)  # fmt: skip
+    assert code == 0 and json.loads(out)["nnz"] == 60
+    how = ("--label", "y", "--missing", "zero")
+    assert run("train", "gap.csv", *how, "--out", "m.npz", capsys=capsys)[0] == 0
+    code, out, err = run("predict", "m.npz", "gap.csv", capsys=capsys)
+    assert code == 0 and "accuracy 1.0000" in out + err
 
 
 # ---- convert

@@ -160,3 +160,18 @@ def test_damaged_files_are_errors(tmp_path):
             open_data(path, format="parquet", cache=False, **HOW).to_csr()
         except (DataError, ValueError):  # ValueError: another name of a column
             pass
+
+
+def test_bits_that_have_flipped_are_found_where_pages_have_checksums(tmp_path):
+    path = tmp_path / "x.parquet"
+    values = np.arange(10_000) * 0.37
+    table = pyarrow.table({"a": values})
+    pyarrow.parquet.write_table(
+        table, path, compression="none", use_dictionary=False, write_page_checksum=True
+    )
+    damaged = bytearray(path.read_bytes())
+    at = damaged.index(values[5000:5001].tobytes())
+    damaged[at + 6] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"x\.parquet.*damaged Parquet file"):
+        open_data(path, cache=False).to_csr()
