@@ -181,11 +181,15 @@ def infer(
     Raises
     ------
     DataError
-        If the text does not begin with a record.
+        If the text does not begin with a record, or its beginning has NUL bytes.
     ValueError
         If a column is not there, or holds strings and hash_bits is None.
     """
     start = len(BOM) if head.startswith(BOM) else 0
+    if (nul := head.find(b"\0")) >= 0:  # UTF-16 would be hashed with no complaint
+        line = head.rfind(b"\n", 0, nul) + 1
+        problem = r"found '\x00', expected text in UTF-8 or another extension of ASCII"
+        raise DataError(file, head.count(b"\n", 0, nul) + 1, nul - line + 1, problem)
     sample = []
     for fields, _, _ in records(head, delimiter, start):
         sample.append(fields)

@@ -338,6 +338,15 @@ def test_quote_without_end_does_not_hold_all_of_a_large_file(tmp_path, monkeypat
         open_data(path, label="y", hash_bits=3, cache=False).to_csr()
 
 
+@pytest.mark.parametrize("encoding, byte", [("utf-16-le", 2), ("utf-16-be", 1), ("utf-32-be", 1)])
+def test_other_encodings_are_refused(tmp_path, encoding, byte):
+    path = tmp_path / "wide.csv"
+    path.write_bytes("y,s\n1,a\n0,b\n".encode(encoding))
+    expected = rf"wide.csv:1: byte {byte}: found '\\x00', expected text in UTF-8"
+    with pytest.raises(DataError, match=expected):
+        open_data(path, label=0, hash_bits=3, cache=False).to_csr()
+
+
 @pytest.mark.parametrize("suffix, pack", [("", bytes), (".gz", gzip.compress)])
 def test_records_behind_a_very_long_one_may_have_lines(tmp_path, monkeypatch, suffix, pack):
     monkeypatch.setattr(sources, "LONGEST", 1000)
