@@ -16,7 +16,10 @@ from typing import Any
 
 import fastopt
 
-LIBRARIES = ("numpy", "torch", "deepspeed", "jax", "optax", "keras", "scikit-learn", "scipy")
+LIBRARIES = (
+    *("numpy", "torch", "deepspeed", "jax", "optax", "keras", "scikit-learn", "scipy"),
+    *("pandas", "pyarrow", "vowpalwabbit"),
+)
 RESULTS = Path(__file__).parent / "results"
 
 

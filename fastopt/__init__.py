@@ -10,7 +10,7 @@ from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.completion import factorize
 from fastopt.config import show_config
-from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
+from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.dual import DualResult, sdca
 from fastopt.factors import FactorizationResult
 from fastopt.layerwise import LAMB, LARS
@@ -43,6 +43,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "Adamax",
     "Arena",
     "DataError",
+    "Dataset",
     "DeltaBarDelta",
     "DualResult",
     "FactorizationResult",
@@ -71,6 +72,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "load_ratings",
     "load_svmlight",
     "load_torch_state",
+    "open_data",
     "presets",
     "random_search",
     "schedules",

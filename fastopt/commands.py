@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 import fastopt
-from fastopt import demo, display, models, quickbench, training
+from fastopt import demo, display, input_options, models, quickbench, training
 from fastopt._terminal import Console, Text, typer
 from fastopt.data import CSR
 from fastopt.files import replacing
@@ -145,8 +145,8 @@ File = Annotated[
     str,
     typer.Argument(
         metavar="FILE|demo", show_default=False,
-        help="A svmlight/libsvm file, plain or .gz, or **demo**: lines of Python source "
-        "code on this machine, and the package each one comes from.",
+        help="A file (svmlight/libsvm, VW, libffm, CSV, Parquet, a cache; plain, .gz or .zst), or "
+        "**demo**: lines of Python source code on this machine, and the package each comes from.",
     ),
 ]  # fmt: skip
 
@@ -170,6 +170,7 @@ def examples(*lines: str) -> str:
         "fastopt train demo",
         "fastopt train a9a.svm.gz --test a9a.t.svm.gz --l2 1e-5 --out a9a.npz",
         "fastopt train data.svm --loss hinge --threads 1,2 --epochs 5",
+        "fastopt train ads.csv --label click --hash-bits 20 --ignore id",
     ),
 )
 def train(
@@ -193,6 +194,13 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the rows' order.")] = 0,
     out: Annotated[str | None, typer.Option(
         metavar="MODEL", help="Save the (last) model to this .npz file.")] = None,
+    format: input_options.Format = "auto",
+    label: input_options.Label = None,
+    weight: input_options.Weight = None,
+    hash_bits: input_options.HashBits = None,
+    categorical: input_options.Categorical = None,
+    ignore: input_options.Ignore = None,
+    missing: input_options.Missing = "error",
     quiet: Annotated[bool, typer.Option(
         "--quiet", "-q", help="Print the table only.")] = False,
 ) -> int:  # fmt: skip
@@ -215,8 +223,9 @@ def train(
         "schedule": schedule,
         "seed": seed,
     }
+    how = input_options.chosen(format, label, weight, hash_bits, categorical, ignore, missing)
     data = load_demo(console, say, test, loss) if file == "demo" else load_files(
-        console, say, file, test, loss)  # fmt: skip
+        console, say, file, test, loss, how)  # fmt: skip
     if file == "demo" and threads is None and len(counts) == 1:
         say("One row only: this process may use one CPU.")
 
@@ -263,7 +272,7 @@ def predict(
         metavar="MODEL", show_default=False, help="What `fastopt train --out` wrote.")],
     file: Annotated[str, typer.Argument(
         metavar="FILE|demo", show_default=False,
-        help="A svmlight/libsvm file, plain or .gz; demo: the demo's held-out lines.")],
+        help="A data file, read as the training data was; demo: the demo's held-out lines.")],
     out: Annotated[str | None, typer.Option(
         metavar="FILE", help="Write there; without it, to the standard output.")] = None,
     proba: Annotated[bool, typer.Option(
@@ -289,7 +298,8 @@ def predict(
         X, y = data.X_test, data.y_test
     else:
         with one_line_errors(f"{file}: "):
-            X, y, said = training.read(file)
+            like = trained.settings.get("reading")
+            X, y, _, _, said = training.read(file, like=like or None, labelled=False)
         notes.print(f"{file}: {said}")
     note_strange_columns(notes.print, trained.n_features, X, file)
     decision = trained.decision(X)
@@ -313,6 +323,8 @@ def predict(
     else:
         with one_line_errors("--out: "), replacing(out) as target:
             target.writelines(f"{line}\n".encode() for line in lines)
+    there = y == y  # not NaN, which is no label
+    y, labels = y[there], labels[there]
     if trained.classes is not None and (trained.classes.dtype.kind == "U") != (y.dtype.kind == "U"):
         notes.print(
             "No accuracy: of the model's and the file's labels, one are names, one numbers."
@@ -377,18 +389,20 @@ def load_demo(console: Console, say: Any, test: str | None, loss: str) -> traini
     return training.demo_data(found)
 
 
-def load_files(console: Console, say: Any, file: str, test: str | None, loss: str) -> training.Data:
+def load_files(
+    console: Console, say: Any, file: str, test: str | None, loss: str, options: dict[str, Any]
+) -> training.Data:
     """Return the rows of the user's files, and say what they are."""
     with one_line_errors(f"{file}: "), reading(console, file, say) as report:
-        X, y, said = training.read(file, report)
+        X, y, weights, how, said = training.read(file, report, **options)
     named = [("data", f"{file}: {said}")]
     other = None
     if test is not None:
         with one_line_errors(f"--test: {test}: "), reading(console, test, say) as report:
-            *other, said = training.read(test, report)
+            *other, _, _, said = training.read(test, report, like=how)
         named.append(("test", f"{test}: {said}"))
     with one_line_errors(""):
-        data = training.file_data(file, X, y, other, loss)
+        data = training.file_data(file, X, y, other, loss, weights, how)
     if test is None and data.X_test is None:
         named.append(("test", f"none: fewer than {training.FEWEST_ROWS} rows, none held out"))
     elif test is None:
@@ -442,8 +456,8 @@ def one_line_errors(prefix: str, options: Iterable[str] = ()) -> Iterator[None]:
         if prefix:
             raise UserError(prefix + reason) from None
         raise UserError(f"{error.filename}: {reason}" if error.filename else reason) from None
-    except (ValueError, EOFError) as error:
-        text = str(error)
+    except (ValueError, EOFError, ImportError) as error:
+        text = input_options.spelled(str(error))
         # a reader's message begins with the file's name already
         named = prefix.removesuffix(": ").split(": ")[-1]
         if named and text.startswith(named):

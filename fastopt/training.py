@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastopt import demo
-from fastopt.data import CSR, load_svmlight
+from fastopt.data import CSR
 from fastopt.evaluation import objective as exact
+from fastopt.inputs import read, shape
 from fastopt.models import LinearModel, classes_of
 from fastopt.one_vs_rest import one_vs_rest
 from fastopt.rows import Settings
 from fastopt.runner import hogwild
 
-__all__ = ["Data", "Run", "demo_data", "evaluate", "fit", "read", "split"]
+__all__ = ["Data", "Run", "demo_data", "evaluate", "fit", "read", "shape", "split"]
 
 HELD_OUT = 0.1
 FEWEST_ROWS = 20  # below, nothing is held out
@@ -38,6 +38,10 @@ class Data:
         The labels as they stand in the source.
     classes : numpy.ndarray or None
         The distinct labels of `y`, sorted; None for regression.
+    weights : numpy.ndarray or None
+        Weights of the rows to train on.
+    reading : dict
+        How the rows were read, so that others get the same columns: `like` of `read`.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Data:
     X_test: CSR | None
     y_test: np.ndarray | None
     classes: np.ndarray | None
+    weights: np.ndarray | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,44 +92,6 @@ class Run:
     metrics: dict[str, float]
 
 
-def read(
-    path: str, on_progress: Callable[[str, float], object] | None = None
-) -> tuple[CSR, np.ndarray, str]:
-    """Return the rows and labels of a svmlight file, and a line on what was read how fast.
-
-    Column k is index k: where indices start at 1, column 0 stays empty. Guessing the first index
-    from each file by itself could shift a test file against its training file.
-    """
-    size = 0
-
-    def progress(done: int, total: int | None) -> None:
-        nonlocal size
-        size = done
-        if on_progress and total:
-            on_progress(f"{done / 1e6:,.0f} MB", done / total)
-
-    start = time.perf_counter()
-    X, y = load_svmlight(path, zero_based=True, on_progress=progress)
-    seconds = time.perf_counter() - start
-    packed = " of gzip" if path.endswith(".gz") else ""
-    columns = X.shape[1] - (X.nnz > 0 and int(X.indices.min()) > 0)  # indices from 1 on
-    said = f"{shape(X, columns)}; read {size / 1e6:.1f} MB{packed} in {seconds:.2f} s"
-    return X, y, f"{said}: {size / 1e6 / seconds:,.0f} MB/s"
-
-
-def shape(X: CSR, columns: int | None = None) -> str:
-    """Return the size of `X` in words; `columns` if they are not those of `X`.
-
-    Examples
-    --------
-    >>> shape(CSR(np.ones(3, "f4"), np.arange(3, dtype="i4"), np.array([0, 1, 3]), (2, 5)))
-    '2 rows × 5 columns, 3 non-zeros (1.5 a row)'
-    """
-    rows, columns, nnz = X.shape[0], columns or X.shape[1], len(X.data)
-    density = f"{nnz / max(rows, 1):.1f} a row"
-    return f"{rows:,} rows × {columns:,} columns, {nnz:,} non-zeros ({density})"
-
-
 def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows to train on and the tenth to hold out: the same for every file of that size.
 
@@ -141,23 +109,36 @@ def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def file_data(
-    name: str, X: CSR, y: np.ndarray, test: tuple[CSR, np.ndarray] | None, loss: str
+    name: str,
+    X: CSR,
+    y: np.ndarray,
+    test: tuple[CSR, np.ndarray] | None,
+    loss: str,
+    weights: np.ndarray | None = None,
+    reading: dict[str, Any] | None = None,
 ) -> Data:
     """Return the rows of a file with those of a test file, or with a tenth of its own held out."""
     if X.shape[0] == 0:
         raise ValueError(f"{name}: has no rows")
-    if X.shape[1] == 0:
+    if X.nnz == 0:
         raise ValueError(f"{name}: has no values, only labels")
+    if np.isnan(y).any():
+        row = int(np.isnan(y).argmax()) + 1
+        raise ValueError(f"{name}: row {row:,} has no label; in a table, --label names the column")
+    if test is not None and np.isnan(test[1]).any():
+        row = int(np.isnan(test[1]).argmax()) + 1
+        raise ValueError(f"{name}: row {row:,} of the test rows has no label")
     if test is None:
         train, held = split(X.shape[0])
         if len(held):
             test = demo.take(X, held), y[held]
             X, y = demo.take(X, train), y[train]
+            weights = None if weights is None else weights[train]
     try:
         classes = None if loss == "squared" else classes_of(y)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return Data(name, X, y, *(test or (None, None)), classes)
+    return Data(name, X, y, *(test or (None, None)), classes, weights, reading or {})
 
 
 def demo_data(found: demo.Demo) -> Data:
@@ -202,12 +183,16 @@ def fit(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "hogwild diverged", RuntimeWarning)
         if classes is None:
-            done = hogwild(X, data.y, threads=threads, callback=callback, **options)
+            done = hogwild(
+                X, data.y, sample_weight=data.weights, threads=threads, callback=callback, **options
+            )
             W, b, results, targets = done.w[None, :], np.array([done.intercept]), [done], [data.y]
         else:
             codes = np.searchsorted(classes, data.y)
             settings = Settings.check(decay=0.9, mode="auto", threads=threads, **options)
-            every = one_vs_rest(X, codes, len(classes), settings, callback=callback)
+            every = one_vs_rest(
+                X, codes, len(classes), settings, sample_weight=data.weights, callback=callback
+            )
             W, b, results = every.W, every.b, every.results
             positive = [1] if len(classes) == 2 else range(len(classes))
             targets = (np.where(codes == k, 1, -1) for k in positive)
@@ -218,13 +203,13 @@ def fit(
     objective, metrics = float("nan"), {}
     if worst.status != "diverged":
         objective = np.mean([
-            exact(X, y, w, intercept, loss=loss, l2=l2, threads=threads)
+            exact(X, y, w, intercept, loss=loss, l2=l2, sample_weight=data.weights, threads=threads)
             for y, w, intercept in zip(targets, W, b, strict=True)
         ])  # fmt: skip
     seconds = sum(result.seconds for result in results)
     model = LinearModel(W, b, classes, {
         **options, "threads": worst.threads, "mode": worst.mode, "data": data.name,
-        "rows": X.shape[0], "fastopt": version,
+        "rows": X.shape[0], "fastopt": version, "reading": data.reading,
     })  # fmt: skip
     if worst.status != "diverged" and data.X_test is not None:
         metrics = evaluate(model, data.X_test, data.y_test)

@@ -221,7 +221,7 @@ def test_without_a_test_file_a_tenth_is_held_out(tmp_path, capsys):
     assert "100 rows of them (10 %, always the same), held out" in out
     train, test = training.split(1000)
     assert len(test) == 100 and sorted([*train, *test]) == list(range(1000))
-    X, y, _ = training.read(str(file))
+    X, y, *_ = training.read(str(file))
     data = training.file_data("a", X, y, None, "logistic")
     assert np.array_equal(data.y, y[train]) and np.array_equal(data.y_test, y[test])
     for part, rows in ((data.X, train), (data.X_test, test)):

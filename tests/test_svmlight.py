@@ -15,11 +15,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from fastopt._core import svmlight_parse
+from fastopt._core import text_parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastopt import data as data_module
+from fastopt import sources
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 
 DATA = pathlib.Path(
@@ -230,8 +230,8 @@ def test_index_types():
 
 
 def test_wide_indices_in_a_later_block_of_a_stream(monkeypatch):
-    monkeypatch.setattr(data_module, "_BLOCK", 1)
-    monkeypatch.setattr(data_module, "_CHUNK", 64)
+    monkeypatch.setattr(sources, "BLOCK", 1)
+    monkeypatch.setattr(sources, "PIECE", 64)
     X, y = load(b"1 1:1 2:2\n" * 100 + b"2 7:1 3000000000:1\n" + b"1 1:1\n" * 100)
     assert X.shape == (201, 3000000000) and X.indices.dtype == np.int64
     assert X.indices[:200].tolist() == [0, 1] * 100 and X.indices[201] == 2999999999
@@ -346,10 +346,10 @@ def test_text_that_changes_meanwhile_writes_nothing_outside(now):
     def allocate(rows, entries):
         text[:] = now
         assert rows == entries == 1
-        return [array[:1] for array in whole]
+        return [array[:1] for array in whole] + [None] * 3
 
-    *_, error, _ = svmlight_parse(
-        text, allocate, lambda done: None, threads=1, chunk_bytes=99, zero_based=0, want_qid=False,
+    *_, error, _ = text_parse(
+        text, allocate, lambda done: None, format=0, threads=1, chunk_bytes=99, zero_based=0,
         n_features=9, entry0=0,
     )  # fmt: skip
     assert error is not None
@@ -376,8 +376,8 @@ def test_gzip_is_known_by_its_bytes_and_may_have_members(tmp_path, monkeypatch):
     path = tmp_path / "named-otherwise.txt"
     path.write_bytes(gzip.compress(text[:1000]) + gzip.compress(text[1000:]) + b"\0" * 512)
     for block, chunk in ((1 << 23, 1 << 18), (1000, 64), (1, 7)):
-        monkeypatch.setattr(data_module, "_BLOCK", block)
-        monkeypatch.setattr(data_module, "_CHUNK", chunk)
+        monkeypatch.setattr(sources, "BLOCK", block)
+        monkeypatch.setattr(sources, "PIECE", chunk)
         same(load_svmlight(path), expected)
         with open(path, "rb") as file:
             same(load_svmlight(file), expected)
@@ -420,7 +420,7 @@ def test_named_pipe(tmp_path):
 
 @pytest.mark.parametrize("rows", [1, 7, 1000, 2999, 3000, 3001])
 def test_blocks_are_the_rows_of_the_whole(rows, monkeypatch):
-    monkeypatch.setattr(data_module, "_BLOCK", 50_000)
+    monkeypatch.setattr(sources, "BLOCK", 50_000)
     text = b"# head\n" + many_rows(3000).replace(b" ", b" qid:5 ", 1).replace(b"\n", b" qid:5\n", 0)
     X, y = load(text)
     how = {"n_features": X.shape[1], "zero_based": False, "block_rows": rows}
@@ -435,8 +435,8 @@ def test_blocks_are_the_rows_of_the_whole(rows, monkeypatch):
 
 
 def test_blocks_come_before_the_error_behind_them(monkeypatch):
-    monkeypatch.setattr(data_module, "_BLOCK", 1)
-    monkeypatch.setattr(data_module, "_CHUNK", 12)
+    monkeypatch.setattr(sources, "BLOCK", 1)
+    monkeypatch.setattr(sources, "PIECE", 12)
     blocks = iter_svmlight(
         io.BytesIO(b"1 1:1\n2 1:1\n3 1:1\nx\n"), n_features=1, zero_based=False, block_rows=1
     )

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from fastopt import data as data_module
-from fastopt.data import DataError, iter_svmlight, load_svmlight
+from fastopt import sources
+from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
 
 SECONDS = float(os.environ.get("FASTOPT_FUZZ_SECONDS", "10"))
 
@@ -148,7 +148,7 @@ def by_blocks(source, how):
             (data, indices, labels, queries), (X.data, X.indices, y, *qid), strict=False
         ):
             parts.append(part)
-    X = data_module.CSR(
+    X = CSR(
         np.concatenate([np.empty(0, how["dtype"]), *data]),
         np.concatenate([np.empty(0, X.indices.dtype if data else "int32"), *indices]),
         np.array(ends),
@@ -168,8 +168,8 @@ def check(text, tmp_path, rng, monkeypatch):
         "threads": rng.choice([1, 1, 1, 1, 1, 1, 2, 3]),
         "_chunk": rng.choice([1, 2, 3, 7, 20, 64, 4096]),
     }
-    monkeypatch.setattr(data_module, "_BLOCK", rng.choice([1, 30, 1 << 23]))
-    monkeypatch.setattr(data_module, "_CHUNK", rng.choice([1, 10, 1 << 18]))
+    monkeypatch.setattr(sources, "BLOCK", rng.choice([1, 30, 1 << 23]))
+    monkeypatch.setattr(sources, "PIECE", rng.choice([1, 10, 1 << 18]))
     packed = rng.random() < 0.2
     content = gzip.compress(text, 1) if packed else text
     source = io.BytesIO(content)
