@@ -75,12 +75,12 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
 
 def __getattr__(name: str) -> object:
     """Import what needs an extra when it is first asked for."""
-    if name == "SGDClassifier":
-        from fastopt.estimators import SGDClassifier
+    if name in ("SGDClassifier", "SGDRegressor"):
+        from importlib import import_module
 
-        return SGDClassifier
+        return getattr(import_module("fastopt.estimators"), name)
     raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "SGDClassifier"])
+    return sorted([*globals(), "SGDClassifier", "SGDRegressor"])
