@@ -38,6 +38,8 @@ typedef struct {
     double sum, intercept_sum; /* of the scales since lag was 0, of the intercepts from the start */
     ptrdiff_t wait, averaged;  /* rows until the mean begins, rows in it */
     int positive, aggressive;  /* no weight below 0; 1 and 2: PA-I and PA-II */
+    double most;               /* the largest derivative; infinite unless asked for */
+    int clipped;               /* whether one was larger */
 } fo_walk;
 
 /* kernels.c: SGD over the rows [low, high), one after the other. */

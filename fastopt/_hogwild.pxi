@@ -33,6 +33,8 @@ cdef extern from "hogwild.h" nogil:
         Py_ssize_t averaged
         int positive
         int aggressive
+        double most
+        int clipped
     ctypedef struct fo_worker:
         fo_walk walk
         void *v
@@ -254,7 +256,7 @@ cdef class Hogwild:
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
                   double h_intercept, average, copies, double rate, double power=0.5,
                   double origin=0.0, double l1=0.0, bint positive=False, int aggressive=0,
-                  double forget=3.0, Py_ssize_t wait=0, double average_intercept=0.0,
+                  double most=float("inf"), double forget=3.0, Py_ssize_t wait=0, double average_intercept=0.0,
                   Py_ssize_t averaged=0, paid=None, lag=None):
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
@@ -301,8 +303,10 @@ cdef class Hogwild:
                 memcpy(self.run.worker[k].v, self.run.w, samples.columns * size)
                 memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
         self.batches = fo_hogwild_batches(samples.rows)
-        self.run.careful = l1 > 0 or positive or aggressive > 0 or lag is not None
+        self.run.careful = l1 > 0 or positive or aggressive > 0 or lag is not None \
+            or most < float("inf")
         cdef fo_walk *walk = &self.run.worker.walk
+        walk.most = most
         walk.wait, walk.positive, walk.aggressive, walk.l1 = wait, positive, aggressive, l1
         if self.run.careful and mode != "serial" or (l1 > 0) != (paid is not None) \
                 or lag is not None and average is None:
@@ -336,6 +340,11 @@ cdef class Hogwild:
     def go_on_with(self, double step):
         """Take steps of another size from here on; nothing may be running."""
         self.run.step = step
+
+    @property
+    def clipped(self):
+        """Whether a derivative was larger than `most`."""
+        return bool(self.run.worker.walk.clipped)
 
     @property
     def intercept(self):

@@ -51,6 +51,8 @@ SCHEDULES = {
     "epoch_decay": "epoch_decay",
 }
 PENALTIES = ("l2", "l1", "elasticnet", None)
+UNBOUNDED = ("squared_error", "squared_hinge", "squared_epsilon_insensitive", "poisson")
+MOST = 1e12  # a derivative beyond it is cut, as in scikit-learn's own
 FLOATS = [np.float64, np.float32]
 DENSE = 0.75  # with fewer non-zeros a dense array is trained on as a sparse one
 
@@ -147,6 +149,7 @@ class LinearSGD:
             aggressive={"pa1": 1, "pa2": 2}.get(self.learning_rate, 0),
             plain_mean=partial or not optimal or self.average is not True,
             average_from=int(self.average),
+            most=math.inf if optimal or self.loss not in UNBOUNDED else MOST,
             relative=False,
         )
         return settings, why
@@ -271,6 +274,13 @@ class LinearSGD:
                 self.__dict__.pop(name, None)
             raise ValueError(_overflow(bad.epochs + 1, f"fit diverged: {bad.message}"))
         self._keep(done, why)
+        if any(r.clipped for r in done.results):
+            warnings.warn(
+                f"derivatives beyond {MOST:g} were cut: the model is of no use. Scale the "
+                "columns of X with StandardScaler or MinMaxScaler, or take a smaller eta0",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         to_the_end = any(r.message.startswith("all") for r in done.results)
         if to_the_end and not partial and self.tol is not None:
             warnings.warn(

@@ -73,7 +73,7 @@ class Settings:
     The last ones are the estimators': `rate` of the schedule "inverse_time" (default l2 + l1),
     `power` of "power", `gain` of the intercept's step (default: as `hogwild`'s notes say),
     `aggressive` 1 or 2 for PA-I or PA-II, `plain_mean` for an average of all rows' models from the
-    row `average_from` on, and `relative` weights.
+    row `average_from` on, `most` for derivatives on one thread, and `relative` weights.
     """
 
     loss: str
@@ -98,6 +98,7 @@ class Settings:
     aggressive: int = 0
     plain_mean: bool = False
     average_from: int = 0
+    most: float = math.inf
     relative: bool = True
 
     @property

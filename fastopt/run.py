@@ -69,6 +69,7 @@ def native(
         l1=settings.l1,
         positive=settings.positive,
         aggressive=settings.aggressive,
+        most=settings.most if mode == "serial" else math.inf,
         paid=np.zeros_like(w) if settings.l1 else None,
         **more,
     )

@@ -47,8 +47,9 @@ class HogwildResult:
         Time of training, without validation of the input and objectives.
     history : list of dict
         One record per epoch: epoch, seconds, rows, and objective if it was tracked.
-    last, last_intercept, past
-        The last weights and what a later run goes on from; for the estimators.
+    last, last_intercept, past, clipped
+        The last weights, what a later run goes on from, and whether derivatives were cut; for the
+        estimators.
     """
 
     w: np.ndarray
@@ -68,6 +69,7 @@ class HogwildResult:
     last: np.ndarray | None = field(default=None, repr=False)
     last_intercept: float = 0.0
     past: Past = field(default_factory=Past, repr=False)
+    clipped: bool = False
 
     @property
     def rows_per_second(self) -> float:
@@ -184,6 +186,7 @@ def solve(
             result.w, result.intercept = best
         result.last, result.last_intercept = run.w, run.native.intercept
         result.past = run.left()
+        result.clipped = run.native.clipped
         result.rows, result.nnz = run.native.done()
         result.epochs = result.rows // rows.n
         result.seconds = time.perf_counter() - start - aside
