@@ -38,7 +38,7 @@ ORDER = dict.fromkeys(
         SGDClassifier(),
         SGDClassifier(loss="log_loss", average=True),
         SGDClassifier(learning_rate="constant", n_jobs=1, tol=None, max_iter=20),
-        SGDClassifier("modified_huber", penalty="l1", n_jobs=2, positive=True),
+        SGDClassifier("modified_huber", penalty="l1", n_jobs=2),
         SGDRegressor(),
         SGDRegressor("huber", learning_rate="optimal", average=10, n_jobs=2),
         SGDRegressor("epsilon_insensitive", learning_rate="pa1", penalty="elasticnet"),
