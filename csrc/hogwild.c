@@ -178,7 +178,7 @@ static void fold_serial(fo_hogwild *run) {
     if (walk->lag && walk->averaged > run->gathered) {
         const double rows = (double)walk->averaged;
         kernels->mean[dtype](columns, run->w, walk->sum, walk->lag, run->average,
-                               (double)run->gathered / rows, 1 / rows);
+                             (double)run->gathered / rows, 1 / rows);
         run->average_intercept = walk->intercept_sum / rows;
         run->gathered = walk->averaged, run->snapshots = rows;
         walk->sum = 0;
@@ -203,8 +203,7 @@ static void look_serial(fo_hogwild *run) {
 static void forget(fo_hogwild *run, ptrdiff_t epochs) {
     fo_walk *walk = &run->worker->walk;
     if (!walk->paid || (epochs & (epochs - 1))) return;
-    memset(walk->paid, 0,
-           (size_t)run->samples.columns * (size_t)fo_item_size[run->samples.dtype]);
+    memset(walk->paid, 0, (size_t)run->samples.columns * (size_t)fo_item_size[run->samples.dtype]);
     walk->due = 0;
 }
 
@@ -214,8 +213,8 @@ static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
     return exp(run->l2 * (total_step(run, start) - total_step(run, row_of(run, block))));
 }
 
-/* Sets the step size for a block. Where steps are the caller's, they stay as they are; else they are
-   (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x. */
+/* Sets the step size for a block. Where steps are the caller's, they stay as they are; else they
+   are (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x. */
 static void set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     const double t = row_of(run, block), end = row_of(run, block + 1);
     const double step = (total_step(run, end) - total_step(run, t)) / (end - t);

@@ -57,7 +57,7 @@ typedef void fo_observe(ptrdiff_t n, const void *v, double scale, void *average,
 typedef void fo_scale(ptrdiff_t n, void *v, double scale);
 typedef void fo_pay(ptrdiff_t n, const fo_walk *walk, void *v);
 typedef void fo_mean(ptrdiff_t n, const void *v, double sum, void *lag, void *average, double old,
-                       double share);
+                     double share);
 /* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
 typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
@@ -107,7 +107,7 @@ typedef struct {
     double h_intercept;
     void *average; /* or NULL: running mean of snapshots of the model */
     double average_intercept, snapshots;
-    double forget; /* snapshots weigh as their number to this power: 0 is a plain mean */
+    double forget;      /* snapshots weigh as their number to this power: 0 is a plain mean */
     ptrdiff_t gathered; /* rows in the average already */
     ptrdiff_t observed; /* block of the last snapshot */
     fo_flag observing;  /* a worker is at the average */
