@@ -310,7 +310,7 @@ cdef class Hogwild:
         walk.wait, walk.positive, walk.aggressive, walk.l1 = wait, positive, aggressive, l1
         if self.run.careful and mode != "serial" or (l1 > 0) != (paid is not None) \
                 or lag is not None and average is None:
-            raise ValueError(f"mode {mode!r} does not fit l1, positive, aggressive, paid and lag")
+            raise ValueError(f"mode {mode!r} does not fit what only one thread can do")
         if l1 > 0:
             walk.paid = <void *>samples.weights_of_model(self.held, "paid", paid, True)
         if lag is not None:
