@@ -256,7 +256,8 @@ cdef class Hogwild:
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
                   double h_intercept, average, copies, double rate, double power=0.5,
                   double origin=0.0, double l1=0.0, bint positive=False, int aggressive=0,
-                  double most=float("inf"), double forget=3.0, Py_ssize_t wait=0, double average_intercept=0.0,
+                  double most=float("inf"), double forget=3.0, Py_ssize_t wait=0,
+                  double average_intercept=0.0,
                   Py_ssize_t averaged=0, paid=None, lag=None):
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()

@@ -135,12 +135,12 @@ def test_adaptive_steps():
 def test_invscaling_steps(power_t):
     """Where the loss is flat L2 alone acts, and shows the sum of all steps.
 
-    1000 rows are 17 blocks of the same time but not the same size: the first steps count 64 / 58.8.
+    1000 rows are 17 blocks of the same time but not the same size: the first has 64 rows, not 58.8.
     """
     X, y, rows = np.ones((1000, 1)), np.ones(1000), np.arange(1, 4001)
     model = SGDRegressor(
         "epsilon_insensitive", epsilon=100, alpha=0.01, learning_rate="invscaling", eta0=0.5,
-        power_t=power_t, tol=None, max_iter=4,
+        power_t=power_t, tol=None, max_iter=4, shuffle=False,
     )  # fmt: skip
     model.fit(X, y, coef_init=[3.0])
     steps = 0.5 / rows**power_t
