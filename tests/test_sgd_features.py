@@ -342,3 +342,18 @@ def test_scikit_learns_tools():
     for low in (0.1, 0.4, 0.7):  # of rows said to be "yes" with p, about that share is
         chosen = (p >= low) & (p < low + 0.2)
         assert np.mean(y[chosen] == "yes") == pytest.approx(p[chosen].mean(), abs=0.08)
+
+
+@pytest.mark.parametrize("average", [True, 20_000])
+def test_averages_of_several_threads_go_on(average):
+    """Of several threads the average is one of snapshots; it is the same to what threads may do."""
+    X, y = numbers(n=20_000)
+    params = {"alpha": 1e-3, "learning_rate": "constant", "eta0": 0.05, "average": average}
+    fits = {"max_iter": 4, "tol": None, "random_state": 0}
+    one, two = (SGDRegressor(n_jobs=k, **params, **fits).fit(X, y) for k in (1, 2))
+    np.testing.assert_allclose(two.coef_, one.coef_, atol=0.1)
+    best = linear_model.Ridge(alpha=20_000 * 1e-3, solver="sparse_cg", tol=1e-12).fit(X, y)
+    for _ in range(4):
+        two.partial_fit(X, y)
+    assert np.abs(two.coef_ - best.coef_).max() < np.abs(two._standard_coef - best.coef_).max()
+    assert two._averaged[0] >= 7 * 20_000 - (0 if average is True else 20_000)
