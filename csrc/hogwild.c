@@ -36,15 +36,25 @@ static ptrdiff_t first_block(const fo_hogwild *run, ptrdiff_t batch) {
     return batch / batches * blocks_in_epoch(run) + batch % batches * FO_BLOCKS;
 }
 
-/* The sum of all steps before a row, rows counted from the first epoch on. */
+/* The sum of all steps before a row, rows counted from the first epoch on. A constant step is
+   stretched so that exp(-l2 * sum) is the product of all (1 - l2 * step), or nearly 0 if that is
+   negative: L2 then is as in the formula, w = (1 - step * l2) w - step * derivative * x. */
 static double total_step(const fo_hogwild *run, double row) {
-    const double n = (double)run->samples.rows, rate = run->step * run->l2;
-    if (run->schedule == FO_INVERSE_TIME)
-        return rate > 0 ? log1p(rate * row) / run->l2 : run->step * row;
+    const double n = (double)run->samples.rows, rate = run->step * run->rate;
     if (run->schedule == FO_EPOCH_DECAY && run->decay < 1) {
         const double epoch = floor(row / n), left = pow(run->decay, epoch);
         return run->step * (n * (1 - left) / (1 - run->decay) + left * (row - epoch * n));
     }
+    row += run->origin;
+    if (run->schedule == FO_INVERSE_TIME && rate > 0) return log1p(rate * row) / run->rate;
+    if (run->schedule == FO_POWER) { /* step / t^power, t from 1: the integral around every t */
+        const double left = 1 - run->power;
+        if (fabs(left) < 1e-9) return run->step * log1p(2 * row);
+        return run->step * (pow(row + 0.5, left) - pow(0.5, left)) / left;
+    }
+    const double shrinks = run->step * run->l2;
+    if (run->schedule == FO_CONSTANT && shrinks > 0)
+        return -log1p(-(shrinks < 1 - 1e-12 ? shrinks : 1 - 1e-12)) / run->l2 * row;
     return run->step * row;
 }
 
@@ -121,9 +131,10 @@ static void merge_intercept(fo_hogwild *run, fo_worker *me) {
    beginning is forgotten (polynomial-decay averaging: Shamir and Zhang 2013). Whichever worker
    comes first after merge_rows rows of every worker takes it; nobody waits. */
 static void observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block) {
-    if (!run->average || !fo_claim(&run->observing)) return;
-    if ((block - run->observed) * FO_ROWS >= run->merge_rows * run->workers) {
-        const double share = 4 / (run->snapshots++ + 4);
+    if (!run->average || run->worker->walk.lag || !fo_claim(&run->observing)) return;
+    if ((block - run->observed) * FO_ROWS >= run->merge_rows * run->workers &&
+        block * FO_ROWS > run->worker->walk.wait) {
+        const double share = (run->forget + 1) / (run->snapshots++ + run->forget + 1);
         fo_current()->sparse->observe[run->samples.dtype](run->samples.columns, model_of(run, me),
                                                           me->walk.scale, run->average, share);
         run->average_intercept += share * (me->walk.intercept - run->average_intercept);
@@ -158,34 +169,82 @@ static void fold(const fo_hogwild *run, void *v, double *scale) {
     *scale = 1;
 }
 
+/* Makes the scale of a run with one worker 1, and `average` the mean of its rows' models. */
+static void fold_serial(fo_hogwild *run) {
+    fo_walk *walk = &run->worker->walk;
+    const int dtype = run->samples.dtype;
+    const ptrdiff_t columns = run->samples.columns;
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    if (walk->lag && walk->averaged > run->gathered) {
+        const double rows = (double)walk->averaged;
+        kernels->mean[dtype](columns, run->w, walk->sum, walk->lag, run->average,
+                             (double)run->gathered / rows, 1 / rows);
+        run->average_intercept = walk->intercept_sum / rows;
+        run->gathered = walk->averaged, run->snapshots = rows;
+        walk->sum = 0;
+    }
+    if (walk->paid && walk->scale != 1) {
+        kernels->scale[dtype](columns, walk->paid, walk->scale);
+        walk->due *= walk->scale;
+    }
+    fold(run, run->w, &walk->scale);
+}
+
+/* Makes w the model: all columns pay L1. */
+static void look_serial(fo_hogwild *run) {
+    fo_walk *walk = &run->worker->walk;
+    if (walk->paid)
+        fo_current()->sparse->pay[run->samples.dtype](run->samples.columns, walk, run->w);
+    fold_serial(run);
+}
+
+/* After 1, 2, 4, ... epochs what columns at 0 have not paid is forgotten: the large steps of the
+   beginning must not outweigh all that comes later. */
+static void forget(fo_hogwild *run, ptrdiff_t epochs) {
+    fo_walk *walk = &run->worker->walk;
+    if (!walk->paid || (epochs & (epochs - 1))) return;
+    memset(walk->paid, 0, (size_t)run->samples.columns * (size_t)fo_item_size[run->samples.dtype]);
+    walk->due = 0;
+}
+
 /* How far L2 has shrunk the model at a block since the start of this slice. */
 static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
     const double start = row_of(run, first_block(run, run->start));
     return exp(run->l2 * (total_step(run, start) - total_step(run, row_of(run, block))));
 }
 
-/* Sets the step size for a block: with step = (1 - keep) / l2, every row is a plain SGD step
-   w = (1 - step * l2) w - step * derivative * x. */
+/* Sets the step size for a block. Where steps are the caller's, they stay as they are; else they
+   are (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x. */
 static void set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     const double t = row_of(run, block), end = row_of(run, block + 1);
     const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
     me->walk.keep = exp(-run->l2 * step);
-    me->walk.step = run->l2 > 0 ? -expm1(-run->l2 * step) / run->l2 : step;
+    me->walk.step = run->schedule == FO_CONSTANT ? run->step
+                    : run->schedule == FO_POWER  ? step
+                    : run->l2 > 0                ? -expm1(-run->l2 * step) / run->l2
+                                                 : step;
     if (run->mode == FO_SHARED) me->walk.scale = shrunk(run, block);
 }
 
-static void train(const fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high) {
+static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
+
+static void train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high) {
     const fo_samples *s = &run->samples;
     if (low >= high) return;
-    fo_current()->sparse->train[run->loss][s->dtype][s->index_type](s, &me->walk, model_of(run, me),
-                                                                    low, high);
+    fo_train *rows = fo_current()->sparse->train[run->careful][run->loss][s->dtype][s->index_type];
+    if (me->walk.keep > 0.9) {
+        rows(s, &me->walk, model_of(run, me), low, high);
+    } else { /* serial alone: a block of such rows would leave a scale of nothing */
+        for (ptrdiff_t i = low; i < high; i++) {
+            rows(s, &me->walk, model_of(run, me), i, i + 1);
+            if (me->walk.scale < SMALL) fold_serial(run);
+        }
+    }
     me->area += me->walk.step * (double)(high - low);
     me->since += high - low;
     me->rows += high - low;
     me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
 }
-
-static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
 
 /* One turn of one worker: 0 when the slice is used up. What a single worker does depends on the
    batch alone, never on where slices end: the same bits every time. */
@@ -203,13 +262,16 @@ static int turn(fo_hogwild *run, fo_worker *me) {
                 for (ptrdiff_t c = 0; c < FO_BLOCKS; c++, low[c - 1]++)
                     train(run, me, low[c], low[c] < high[c] ? low[c] + 1 : 0);
         }
-        if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold(run, run->w, &me->walk.scale);
+        if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold_serial(run);
     }
     if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
     if (run->mode == FO_SERIAL) {
         /* At the end of an epoch too: looking at the model there must not change its bits. */
-        if ((batch + 1) % fo_hogwild_batches(run->samples.rows) == 0)
-            fold(run, run->w, &me->walk.scale);
+        const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
+        if ((batch + 1) % batches == 0) {
+            look_serial(run);
+            forget(run, (batch + 1) / batches);
+        }
     } else if (run->mode == FO_SHARED || me->since >= run->merge_rows || me->walk.scale < SMALL) {
         merge(run, me);
     } else {
@@ -260,7 +322,7 @@ void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int thre
 
 void fo_hogwild_settle(fo_hogwild *run) {
     if (run->mode == FO_SERIAL) {
-        fold(run, run->w, &run->worker->walk.scale);
+        look_serial(run);
         run->intercept = run->worker->walk.intercept;
         return;
     }

@@ -31,6 +31,15 @@ typedef struct {
     double gain;  /* the intercept's step is gain times as long; 0 leaves it alone */
     double shape; /* the loss's own number */
     int diverged;
+    /* Of the careful loop alone: see hogwild.inc. */
+    void *paid;                /* L1, or NULL: what each column has paid, with the weight's sign */
+    double l1, due;            /* its strength; what a column that was never 0 would have paid */
+    void *lag;                 /* the mean of all rows' models, or NULL */
+    double sum, intercept_sum; /* of the scales since lag was 0, of the intercepts from the start */
+    ptrdiff_t wait, averaged;  /* rows until the mean begins, rows in it */
+    int positive, aggressive;  /* no weight below 0; 1 and 2: PA-I and PA-II */
+    double most;               /* the largest derivative; infinite unless asked for */
+    int clipped;               /* whether one was larger */
 } fo_walk;
 
 /* kernels.c: SGD over the rows [low, high), one after the other. */
@@ -46,12 +55,15 @@ typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shar
                       double area, double workers);
 typedef void fo_observe(ptrdiff_t n, const void *v, double scale, void *average, double share);
 typedef void fo_scale(ptrdiff_t n, void *v, double scale);
+typedef void fo_pay(ptrdiff_t n, const fo_walk *walk, void *v);
+typedef void fo_mean(ptrdiff_t n, const void *v, double sum, void *lag, void *average, double old,
+                     double share);
 /* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
 typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
 
 struct fo_sparse_kernels {
-    fo_train *train[FO_LOSSES][FO_DTYPES][FO_INDEX_TYPES];
+    fo_train *train[2][FO_LOSSES][FO_DTYPES][FO_INDEX_TYPES]; /* plain, careful */
     const char *loss_names[FO_LOSSES];
     double (*value[FO_LOSSES])(double p, double y, double shape);
     fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
@@ -59,6 +71,8 @@ struct fo_sparse_kernels {
     fo_merge *merge[FO_DTYPES];
     fo_observe *observe[FO_DTYPES];
     fo_scale *scale[FO_DTYPES];
+    fo_pay *pay[FO_DTYPES];
+    fo_mean *mean[FO_DTYPES];
     fo_finite *finite[FO_DTYPES];
     fo_within *within[FO_INDEX_TYPES];
 };
@@ -66,7 +80,7 @@ struct fo_sparse_kernels {
 enum { FO_SERIAL, FO_COPIES, FO_SHARED };
 /* Of the rows: the data's; random blocks; random blocks whose rows take turns. */
 enum { FO_SEQUENTIAL, FO_SHUFFLED, FO_TURNS };
-enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY };
+enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY, FO_POWER };
 
 /* One worker: written by one thread at a time, read by nobody else. */
 typedef struct {
@@ -81,7 +95,10 @@ typedef struct {
 typedef struct {
     fo_samples samples;
     int loss, mode, schedule, order, workers;
+    int careful; /* the loop with everything in it: serial alone */
     double l2, step, decay;
+    double rate, power; /* of the schedules: see total_step */
+    double origin;      /* rows that earlier runs have trained on */
     uint64_t seed;
     ptrdiff_t merge_rows;
     void *w; /* the model: shared by all workers */
@@ -90,6 +107,8 @@ typedef struct {
     double h_intercept;
     void *average; /* or NULL: running mean of snapshots of the model */
     double average_intercept, snapshots;
+    double forget;      /* snapshots weigh as their number to this power: 0 is a plain mean */
+    ptrdiff_t gathered; /* rows in the average already */
     ptrdiff_t observed; /* block of the last snapshot */
     fo_flag observing;  /* a worker is at the average */
     fo_worker *worker;

@@ -33,6 +33,9 @@
 #define TRAIN_ENTRY(loss)                                                                          \
     {{train_##loss##_i32_f32, train_##loss##_i64_f32},                                             \
      {train_##loss##_i32_f64, train_##loss##_i64_f64}},
+#define CAREFUL_ENTRY(loss)                                                                        \
+    {{careful_##loss##_i32_f32, careful_##loss##_i64_f32},                                         \
+     {careful_##loss##_i32_f64, careful_##loss##_i64_f64}},
 #define VALUE_ENTRY(loss) loss##_value_f64,
 #define NAME_ENTRY(loss) #loss,
 
@@ -51,7 +54,7 @@ static int within_i64(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
 }
 
 static const fo_sparse_kernels sparse = {
-    .train = {LOSSES(TRAIN_ENTRY)},
+    .train = {{LOSSES(TRAIN_ENTRY)}, {LOSSES(CAREFUL_ENTRY)}},
     .loss_names = {LOSSES(NAME_ENTRY)},
     .value = {LOSSES(VALUE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
@@ -59,6 +62,8 @@ static const fo_sparse_kernels sparse = {
     .merge = {merge_f32, merge_f64},
     .observe = {observe_f32, observe_f64},
     .scale = {scale_f32, scale_f64},
+    .pay = {pay_f32, pay_f64},
+    .mean = {mean_f32, mean_f64},
     .finite = {finite_f32, finite_f64},
     .within = {within_i32, within_i64},
 };

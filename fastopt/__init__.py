@@ -86,10 +86,10 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
 
 def __getattr__(name: str) -> object:
     """Import what needs an extra when it is first asked for."""
-    if name == "SGDClassifier":
-        from fastopt.estimators import SGDClassifier
+    if name in ("SGDClassifier", "SGDRegressor"):
+        from importlib import import_module
 
-        return SGDClassifier
+        return getattr(import_module("fastopt.estimators"), name)
     if name == "MatrixFactorization":
         from fastopt.matrix_factorization import MatrixFactorization
 
@@ -98,4 +98,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "MatrixFactorization", "SGDClassifier"])
+    return sorted([*globals(), "MatrixFactorization", "SGDClassifier", "SGDRegressor"])

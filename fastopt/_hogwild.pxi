@@ -25,6 +25,16 @@ cdef extern from "hogwild.h" nogil:
         double intercept
         double gain
         double shape
+        void *paid
+        double l1
+        void *lag
+        double intercept_sum
+        Py_ssize_t wait
+        Py_ssize_t averaged
+        int positive
+        int aggressive
+        double most
+        int clipped
     ctypedef struct fo_worker:
         fo_walk walk
         void *v
@@ -39,9 +49,13 @@ cdef extern from "hogwild.h" nogil:
         int schedule
         int order
         int workers
+        int careful
         double l2
         double step
         double decay
+        double rate
+        double power
+        double origin
         uint64_t seed
         Py_ssize_t merge_rows
         void *w
@@ -51,6 +65,8 @@ cdef extern from "hogwild.h" nogil:
         void *average
         double average_intercept
         double snapshots
+        double forget
+        Py_ssize_t gathered
         fo_worker *worker
         int diverged
     const char *fo_loss_name(int loss)
@@ -78,7 +94,7 @@ def loss_names():
 LOSSES = loss_names()
 ORDERS = ("sequential", "blocks", "turns")
 MODES = ("serial", "copies", "shared")
-SCHEDULES = ("inverse_time", "constant", "epoch_decay")
+SCHEDULES = ("inverse_time", "constant", "epoch_decay", "power")
 
 
 @cython.final
@@ -240,7 +256,11 @@ cdef class Hogwild:
     def __cinit__(self, Samples samples, str loss, double shape, str mode, str schedule,
                   str order, int workers, double gain, double l2, double step, double decay,
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
-                  double h_intercept, average, copies):
+                  double h_intercept, average, copies, double rate, double power=0.5,
+                  double origin=0.0, double l1=0.0, bint positive=False, int aggressive=0,
+                  double most=float("inf"), double forget=3.0, Py_ssize_t wait=0,
+                  double average_intercept=0.0,
+                  Py_ssize_t averaged=0, paid=None, lag=None):
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
         if samples.s.y == NULL and samples.s.codes == NULL:
@@ -254,6 +274,8 @@ cdef class Hogwild:
         self.run.l2, self.run.step, self.run.decay = l2, step, decay
         self.run.seed, self.run.merge_rows, self.run.workers = seed, merge_rows, workers
         self.run.intercept = self.run.average_intercept = intercept
+        self.run.rate, self.run.power, self.run.origin = rate, power, origin
+        self.run.forget, self.run.gathered = forget, averaged
         self.run.w = <void *>samples.weights_of_model(self.held, "w", w, True)
         if average is not None:
             self.run.average = <void *>samples.weights_of_model(self.held, "average", average, True)
@@ -284,6 +306,20 @@ cdef class Hogwild:
                 memcpy(self.run.worker[k].v, self.run.w, samples.columns * size)
                 memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
         self.batches = fo_hogwild_batches(samples.rows)
+        self.run.careful = l1 > 0 or positive or aggressive > 0 or lag is not None \
+            or most < float("inf")
+        cdef fo_walk *walk = &self.run.worker.walk
+        walk.most = most
+        walk.wait, walk.positive, walk.aggressive, walk.l1 = wait, positive, aggressive, l1
+        if self.run.careful and mode != "serial" or (l1 > 0) != (paid is not None) \
+                or lag is not None and average is None:
+            raise ValueError(f"mode {mode!r} does not fit what only one thread can do")
+        if l1 > 0:
+            walk.paid = <void *>samples.weights_of_model(self.held, "paid", paid, True)
+        if lag is not None:
+            walk.lag = <void *>samples.weights_of_model(self.held, "lag", lag, True)
+            walk.averaged, walk.intercept_sum = averaged, average_intercept * averaged
+            self.run.average_intercept, self.run.snapshots = average_intercept, averaged
 
     def __dealloc__(self):
         free(self.run.worker)
@@ -303,6 +339,25 @@ cdef class Hogwild:
         """Return (rows, non-zeros) trained on so far."""
         rows = sum([self.run.worker[k].rows for k in range(self.run.workers)])
         return rows, sum([self.run.worker[k].nonzeros for k in range(self.run.workers)])
+
+    def go_on_with(self, double step):
+        """Take steps of another size from here on; nothing may be running."""
+        self.run.step = step
+
+    @property
+    def clipped(self):
+        """Whether a derivative was larger than `most`."""
+        return bool(self.run.worker.walk.clipped)
+
+    @property
+    def intercept(self):
+        """The intercept of w, once settled."""
+        return self.run.intercept
+
+    @property
+    def rows_averaged(self):
+        """Rows whose models are in the mean, once settled; 0 without `lag`."""
+        return self.run.gathered
 
     @property
     def diverged(self):

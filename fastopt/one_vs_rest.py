@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,6 @@ def one_vs_rest(
     sample_weight: Any = None,
     callback: Callback | None = None,
     track_objective: bool = False,
-    on_epoch: Callable[[], Callable[[int, float], bool]] | None = None,
 ) -> OneVsRestResult:
     """Train one binary classifier per class over the same rows, one after the other.
 
@@ -57,8 +56,6 @@ def one_vs_rest(
     settings : Settings
     sample_weight, callback, track_objective
         As for `hogwild`; a callback that stops ends all problems.
-    on_epoch : callable, optional
-        Makes for each problem the function of (epoch, objective) that says when to stop it.
 
     Returns
     -------
@@ -85,9 +82,35 @@ def one_vs_rest(
     if code.min() < 0 or code.max() >= n_classes:
         raise ValueError(f"codes must lie in 0..{n_classes - 1}")
     problems = 1 if n_classes == 2 else n_classes
-    rows.need_memory(problems)
     W = np.zeros((problems, rows.samples.columns), rows.dtype)
-    b = np.zeros(problems)
+    return solve_all(
+        rows,
+        [
+            Targets(rows, codes=code, positive=k)
+            for k in ([1] if problems == 1 else range(n_classes))
+        ],
+        W,
+        np.zeros(problems),
+        callback=callback,
+        track=track_objective,
+    )
+
+
+def solve_all(
+    rows: Rows,
+    problems: Sequence[Targets],
+    W: np.ndarray,
+    b: np.ndarray,
+    *,
+    each: Callable[[int], dict[str, Any]] = lambda k: {},
+    **same: Any,
+) -> OneVsRestResult:
+    """Train every problem from its row of W and b, which become the models.
+
+    `same` and `each(k)` are keyword arguments of `solve`, for all problems and for the k-th. A
+    callback that stops ends all problems, and so does Ctrl-C.
+    """
+    rows.need_memory(len(problems))
     out = OneVsRestResult(W, b, [])
 
     def keep(k: int, result: HogwildResult) -> None:
@@ -95,23 +118,10 @@ def one_vs_rest(
         result.w = W[k]
         out.results.append(result)
 
-    for k in range(problems):
-        positive = 1 if n_classes == 2 else k
+    for k, target in enumerate(problems):
         try:
-            keep(
-                k,
-                solve(
-                    rows,
-                    Targets(rows, codes=code, positive=positive),
-                    np.zeros(W.shape[1], rows.dtype),
-                    0.0,
-                    callback=callback,
-                    track=track_objective,
-                    on_epoch=on_epoch() if on_epoch else None,
-                    problem=k,
-                    problems=problems,
-                ),
-            )
+            last = {"problem": k, "problems": len(problems)}
+            keep(k, solve(rows, target, W[k].copy(), float(b[k]), **same, **each(k), **last))
         except KeyboardInterrupt as interrupt:
             if hasattr(interrupt, "result"):
                 keep(k, interrupt.result)

@@ -26,7 +26,7 @@ MODES = ("auto", *_core.MODES)
 
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
-CURVATURE_ROWS = 2048  # rows that show how often columns occur
+CURVATURE_ROWS = 2048  # rows that show how often columns occur, and how large values are
 PROBE_ROWS = 1024  # at least so many rows try step sizes, and as many judge them
 
 
@@ -54,19 +54,27 @@ def targets(y: Any, rows: int, dtype: np.dtype, loss: str) -> np.ndarray:
     return target
 
 
-def weights_of(sample_weight: Any, rows: int, dtype: np.dtype) -> np.ndarray | None:
-    """Return the weights scaled to mean 1, so that the objective is their weighted mean."""
+def weights_of(
+    sample_weight: Any, rows: int, dtype: np.dtype, relative: bool = True
+) -> np.ndarray | None:
+    """Return the weights; if `relative`, of mean 1: the objective is their weighted mean."""
     if sample_weight is None:
         return None
     weight = column("sample_weight", sample_weight, rows, np.dtype("f8"))
     if (weight < 0).any() or not weight.sum() > 0:
         raise ValueError("sample_weight must not be negative, and not all zero")
-    return (weight * (rows / weight.sum())).astype(dtype)
+    return (weight * (rows / weight.sum()) if relative else weight).astype(dtype)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked arguments of a run, apart from the data; `step` is None for "auto"."""
+    """Checked arguments of a run, apart from the data; `step` is None for "auto".
+
+    The last ones are the estimators': `rate` of the schedule "inverse_time" (default l2 + l1),
+    `power` of "power", `gain` of the intercept's step (default: as `hogwild`'s notes say),
+    `aggressive` 1 or 2 for PA-I or PA-II, `plain_mean` for an average of all rows' models from the
+    row `average_from` on, `most` for derivatives on one thread, and `relative` weights.
+    """
 
     loss: str
     l2: float
@@ -82,6 +90,27 @@ class Settings:
     shuffle: bool = True
     epsilon: float = 0.1
     quantile: float = 0.5
+    l1: float = 0.0
+    positive: bool = False
+    rate: float | None = None
+    power: float = 0.5
+    gain: float | None = None
+    aggressive: int = 0
+    plain_mean: bool = False
+    average_from: int = 0
+    most: float = math.inf
+    relative: bool = True
+
+    @property
+    def serial(self) -> str:
+        """What it is that one thread alone can do, or ""."""
+        asked = {
+            "an L1 penalty": self.l1 > 0,
+            "positive weights": self.positive,
+            "a passive-aggressive step": self.aggressive > 0,
+            "a shrinkage that large": self.step is not None and self.step * self.l2 > LARGEST_DECAY,
+        }
+        return next((name for name, wanted in asked.items() if wanted), "")
 
     @property
     def shape(self) -> float:
@@ -106,12 +135,15 @@ class Settings:
         shuffle: bool = True,
         epsilon: float = 0.1,
         quantile: float = 0.5,
+        l1: float = 0.0,
+        positive: bool = False,
+        **of_estimators: Any,
     ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
         l2 = number("l2", l2, 0)
         if isinstance(step, str) and step != "auto":
             raise ValueError(f"step must be 'auto' or a positive number, got {step!r}")
-        most = LARGEST_DECAY / l2 if l2 else math.inf
+        most = LARGEST_DECAY / l2 if l2 and mode != "serial" else math.inf
         return cls(
             loss=one_of("loss", loss, LOSSES),
             l2=l2,
@@ -127,6 +159,9 @@ class Settings:
             shuffle=flag("shuffle", shuffle),
             epsilon=number("epsilon", epsilon, 0),
             quantile=number("quantile", quantile, 0, 1),
+            l1=number("l1", l1, 0),
+            positive=flag("positive", positive),
+            **of_estimators,
         )
 
 
@@ -152,25 +187,28 @@ class Rows:
         self.dtype = X.data.dtype
         self.samples = _core.Samples(X.data, X.indices, X.indptr, tuple(X.shape), settings.threads)
         self.n = self.samples.rows
-        self.weights = weights_of(sample_weight, self.n, self.dtype)
+        self.weights = weights_of(sample_weight, self.n, self.dtype, settings.relative)
         self.mode, self.threads, self.reason = choose_mode(
-            self.samples, settings.mode, settings.threads
+            self.samples, settings.mode, settings.threads, settings.serial
         )
-        stride = max(1, self.samples.nonzeros >> 16)
-        x = np.asarray(X.data)[: self.samples.nonzeros : stride]
-        squares = float(np.square(x, dtype=np.float64).sum())
+        picked = np.arange(0, self.n, max(1, self.n // CURVATURE_ROWS))
+        x = np.asarray(X.data)[self._elements(picked)[0]]
+        with np.errstate(over="ignore", under="ignore"):
+            squares = float(np.square(x, dtype=np.float64).sum())
         #: The mean square of the non-zeros. The intercept is trained as one more column, of the
         #: size of the others: one of ones next to small values would take all the noise.
-        self.mean_square = squares / np.count_nonzero(x) if squares > 0 else 1.0
+        self.mean_square = squares / int(np.count_nonzero(x)) if squares > 0 else 1.0
         #: The mean squared norm of the rows.
-        self.mean_norm = squares / max(x.size, 1) * self.samples.nonzeros / self.n
-        self.gain = self.mean_square if settings.fit_intercept else 0.0
+        self.mean_norm = squares / len(picked)
+        gain = self.mean_square if settings.gain is None else settings.gain
+        self.gain = gain if settings.fit_intercept else 0.0
         self._curvature: tuple[np.ndarray, float] | None = None
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
 
     def need_memory(self, problems: int = 1) -> None:
         """Raise if the models do not fit: one per problem, and what training one takes."""
         vectors = problems + 4  # the average, the best epoch, two to try steps
+        vectors += (self.settings.l1 > 0) + self.settings.plain_mean
         vectors += {"serial": 0, "shared": 1, "copies": 1 + 2 * self.threads}[self.mode]
         size = float(vectors) * self.samples.columns * self.dtype.itemsize
         memory.need(f"training on {self.samples.columns:,} columns", size)
@@ -190,6 +228,13 @@ class Rows:
             self._curvature = h, of_intercept * factor
         return self._curvature
 
+    def _elements(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the elements of these rows are, and the row pointers of a matrix of them."""
+        indptr = np.asarray(self.X.indptr)
+        counts = (indptr[which + 1] - indptr[which]).astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        return np.repeat(indptr[which] - ends[:-1], counts) + np.arange(ends[-1]), ends
+
     def probe(self) -> list[tuple[_core.Samples, np.ndarray]]:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
         if self._probe is None:
@@ -197,12 +242,9 @@ class Rows:
             size = min(2 * max(PROBE_ROWS, self.n // 64), self.n)
             chosen = rng.choice(self.n, size, replace=False)
             halves = (chosen, chosen) if self.n < 64 else np.array_split(chosen, 2)
-            indptr = np.asarray(self.X.indptr)
             self._probe = []
             for which in halves:
-                counts = (indptr[which + 1] - indptr[which]).astype(np.int64)
-                ends = np.concatenate([[0], np.cumsum(counts)])
-                at = np.repeat(indptr[which] - ends[:-1], counts) + np.arange(ends[-1])
+                at, ends = self._elements(which)
                 small = _core.Samples(
                     np.asarray(self.X.data)[at],
                     np.asarray(self.X.indices)[at],
@@ -222,10 +264,11 @@ class Targets:
     y: np.ndarray | None = None
     codes: np.ndarray | None = None
     positive: int = 0
+    weights: np.ndarray | None = None  # in place of the rows' own
 
     def give(self, samples: _core.Samples, which: np.ndarray | None = None) -> None:
         """Give samples of the rows, by default all of them, their targets and weights."""
-        given = [self.y, self.codes, self.rows.weights]
+        given = [self.y, self.codes, self.rows.weights if self.weights is None else self.weights]
         y, codes, weights = (a if a is None or which is None else a[which] for a in given)
         samples.target(y, codes, self.positive, weights)
 
@@ -242,10 +285,14 @@ class Targets:
         return "turns" if changes < 0.5 * 2 * share * (1 - share) * (len(high) - 1) else "blocks"
 
 
-def choose_mode(samples: _core.Samples, mode: str, threads: int) -> tuple[str, int, str]:
+def choose_mode(
+    samples: _core.Samples, mode: str, threads: int, serial: str = ""
+) -> tuple[str, int, str]:
     """Return mode, threads, and why."""
     if mode == "serial":
         return "serial", 1, "asked for"
+    if serial and threads > 1:
+        return "serial", 1, f"{serial} is for one thread"
     if _core.openmp() == "none":
         return "serial", 1, "built without OpenMP"
     if _core.forked():
@@ -281,6 +328,8 @@ def objective_of(
     samples: _core.Samples, w: np.ndarray, intercept: float, settings: Settings, threads: int
 ) -> float:
     """Return the mean loss of all rows plus the penalty, in float64."""
-    norm = float(np.square(w, dtype=np.float64).sum())
+    with np.errstate(over="ignore", under="ignore"):
+        penalty = settings.l2 / 2 * float(np.square(w, dtype=np.float64).sum())
+        penalty += settings.l1 * float(np.abs(w).sum(dtype=np.float64)) if settings.l1 else 0.0
     loss = samples.loss(settings.loss, settings.shape, w, intercept, threads)
-    return loss / samples.rows + settings.l2 / 2 * norm
+    return loss / samples.rows + penalty

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import _core
 from fastopt.checks import check_callable, number
-from fastopt.rows import LARGEST_DECAY, Rows, Settings, Targets, column, objective_of, targets
+from fastopt.rows import Rows, Settings, Targets, column, objective_of, targets
+from fastopt.run import Past, Run, auto_step
+from fastopt.stopping import Watch
 
 CALLBACK_EVERY = 0.05  # seconds, at least
 SLICE = 0.025  # seconds of native work between two looks at Ctrl-C and the callback
@@ -46,6 +47,9 @@ class HogwildResult:
         Time of training, without validation of the input and objectives.
     history : list of dict
         One record per epoch: epoch, seconds, rows, and objective if it was tracked.
+    last, last_intercept, past, clipped
+        The last weights, what a later run goes on from, and whether derivatives were cut; for the
+        estimators.
     """
 
     w: np.ndarray
@@ -62,6 +66,10 @@ class HogwildResult:
     nnz: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    last: np.ndarray | None = field(default=None, repr=False)
+    last_intercept: float = 0.0
+    past: Past = field(default_factory=Past, repr=False)
+    clipped: bool = False
 
     @property
     def rows_per_second(self) -> float:
@@ -104,118 +112,8 @@ class Progress:
 Callback = Callable[[Progress], Any]
 
 
-class Run:
-    """One binary problem: the model, its workers, and their slices."""
-
-    def __init__(
-        self, rows: Rows, order: str, step: float, w: np.ndarray, intercept: float
-    ) -> None:
-        settings, samples, threads = rows.settings, rows.samples, rows.threads
-        self.rows, self.threads, self.w = rows, threads, w
-        self.average = w.copy() if settings.average else None
-        # A merge walks over all columns: few enough cost little, and more of them learn faster.
-        per_row = max(samples.nonzeros / samples.rows, 1)
-        often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
-        merge_rows = max(512, often * samples.columns / per_row)
-        merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * threads))))
-        copies = h = None
-        h_intercept = 0.0
-        if rows.mode != "serial":
-            h, h_intercept = rows.curvature()
-        if rows.mode == "copies":
-            padded = -(-samples.columns // 32) * 32 + 32  # workers share no cache line
-            copies = np.empty(2 * threads * padded, rows.dtype)
-        self.native = _core.Hogwild(
-            samples,
-            settings.loss,
-            settings.shape,
-            rows.mode,
-            settings.schedule,
-            order,
-            threads,
-            rows.gain,
-            settings.l2,
-            step,
-            settings.decay,
-            settings.seed,
-            merge_rows,
-            w,
-            intercept,
-            h,
-            h_intercept,
-            self.average,
-            copies,
-        )
-        self.batches_done = 0
-
-    def model(self) -> tuple[np.ndarray, float]:
-        """Bring together what the workers have learned."""
-        intercept, average = self.native.settle()
-        if self.average is not None and self.native.averaged:
-            return self.average, average
-        return self.w, intercept
-
-    def advance(self, batches: int, end: int) -> int:
-        """Train on the next batches, at most to the batch `end`; return how many."""
-        batches = max(1, min(batches, end - self.batches_done))
-        self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
-        self.batches_done += batches
-        return batches
-
-
-def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) -> float:
-    """Return the step size that one pass over a sample of the rows likes best.
-
-    The first guess is one over the mean squared norm of the rows; factors of 4 from there are
-    tried downhill, judged by the objective on a second sample.
-    """
-    settings = rows.settings
-    (fit, fit_rows), (test, test_rows) = rows.probe()
-    target.give(fit, fit_rows)
-    target.give(test, test_rows)
-    most = LARGEST_DECAY / settings.l2 if settings.l2 else math.inf
-
-    def tried(step: float) -> float:
-        w, average = w0.copy(), w0.copy()
-        run = _core.Hogwild(
-            fit,
-            settings.loss,
-            settings.shape,
-            "serial",
-            settings.schedule,
-            "blocks",
-            1,
-            rows.gain,
-            settings.l2,
-            step,
-            settings.decay,
-            settings.seed,
-            64,
-            w,
-            intercept0,
-            None,
-            0.0,
-            average,
-            None,
-        )
-        run.slice(0, run.batches, 1)
-        intercept = run.settle()[run.averaged and settings.average]
-        seen = average if run.averaged and settings.average else w
-        value = objective_of(test, seen, intercept, settings, 1)
-        return math.inf if run.diverged or not math.isfinite(value) else value
-
-    step = min(1 / (rows.mean_norm + rows.mean_square), most)
-    best = tried(step)
-    for factor in (0.25, 4.0):
-        moved = False
-        while 1e-30 < step * factor <= most:
-            value = tried(step * factor)
-            if not (value < best or math.isinf(best)):
-                break
-            step, best, moved = step * factor, value, True
-        if moved:
-            break
-    return step
+class UnscaledError(ValueError):
+    """No step size fits the values of X."""
 
 
 def solve(
@@ -226,26 +124,31 @@ def solve(
     *,
     callback: Callback | None = None,
     track: bool = False,
-    on_epoch: Callable[[int, float], bool] | None = None,
+    watch: Watch | None = None,
+    deadline: float | None = None,
+    step: float | None = None,
+    past: Past | None = None,
     problem: int = 0,
     problems: int = 1,
 ) -> HogwildResult:
     """Train one binary problem.
 
-    If `on_epoch(epoch, objective)` is given, True from it stops the training, and the model is that
-    of the epoch with the lowest objective.
+    A `watch` looks at the model after each epoch; if its tol is not None, the model is that of the
+    best epoch. At the time `deadline` (of time.perf_counter) training stops. A `step` takes the
+    place of the automatic one, `past` is what earlier runs left.
     """
-    settings, track = rows.settings, track or on_epoch is not None
+    settings, track = rows.settings, track or watch is not None
+    past = past or Past()
     target.give(rows.samples)
     start = time.perf_counter()
-    step = settings.step or auto_step(rows, target, w0, intercept0)
+    step = step or settings.step or auto_step(rows, target, w0, intercept0)
     if not np.finfo(rows.dtype).tiny < step < np.finfo(rows.dtype).max:
-        raise ValueError(
+        raise UnscaledError(
             f"X has values of a size that no step size in {rows.dtype} fits (their mean square is "
             f"{rows.mean_square:.3g}): scale the columns of X"
         )
     order = target.order()
-    run = Run(rows, order, step, w0, intercept0)
+    run = Run(rows, order, step, w0, intercept0, past)
     result = HogwildResult(
         w0,
         intercept0,
@@ -255,7 +158,7 @@ def solve(
         step=step,
         threads=rows.threads,
     )
-    best = (math.inf, w0, intercept0)  # of the epochs that on_epoch judges
+    best: tuple[np.ndarray, float] | None = None  # the model of the best epoch
     aside = 0.0  # seconds of objectives and callbacks
     called = start
     batches = max(1, int(SLICE * 1e8 * run.native.batches / max(rows.samples.nonzeros, rows.n)))
@@ -279,8 +182,11 @@ def solve(
     def finish(status: str, message: str) -> HogwildResult:
         result.status, result.message = status, message
         result.w, result.intercept = run.model()
-        if status == "finished" and best[0] < math.inf:
-            result.w, result.intercept = best[1:]
+        if status == "finished" and best is not None:
+            result.w, result.intercept = best
+        result.last, result.last_intercept = run.w, run.native.intercept
+        result.past = run.left()
+        result.clipped = run.native.clipped
         result.rows, result.nnz = run.native.done()
         result.epochs = result.rows // rows.n
         result.seconds = time.perf_counter() - start - aside
@@ -293,7 +199,6 @@ def solve(
                 f"the weights grew without bound in epoch {result.epochs + 1}: give "
                 f"a step below {step:.3g}, or scale the columns of X"
             )
-            warnings.warn(f"hogwild diverged: {result.message}", RuntimeWarning, stacklevel=4)
         return result
 
     per_epoch = run.native.batches
@@ -316,11 +221,18 @@ def solve(
                 w, intercept = run.model()
                 value = objective_of(rows.samples, w, intercept, settings, rows.threads)
                 result.history[-1]["objective"] = value
-                if on_epoch is not None and value < best[0]:
-                    best = value, w.copy(), intercept
-                if on_epoch is not None and on_epoch(epoch + 1, value):
-                    aside += time.perf_counter() - now
-                    return finish("finished", "the objective no longer improves")
+                if watch is not None:
+                    watch.after(value, w, intercept, run.step)
+                    result.history[-1] |= {"score": watch.value} if watch.score else {}
+                    if watch.improved and watch.tol is not None:
+                        best = w.copy(), intercept
+                    if watch.reason:
+                        aside += time.perf_counter() - now
+                        return finish("finished", watch.reason)
+                    if watch.slower:
+                        run.slower()
+            if deadline is not None and time.perf_counter() >= deadline:
+                return finish("finished", "the time budget is used up")
             if callback is not None and time.perf_counter() - called >= CALLBACK_EVERY:
                 called = time.perf_counter()
                 if callback(progress()) is True:
@@ -341,6 +253,8 @@ def hogwild(
     *,
     loss: str = "logistic",
     l2: float = 1e-4,
+    l1: float = 0.0,
+    positive: bool = False,
     epochs: int = 20,
     step: float | str = "auto",
     schedule: str = "inverse_time",
@@ -360,8 +274,8 @@ def hogwild(
 ) -> HogwildResult:
     """Train a linear model by lock-free parallel stochastic gradient descent.
 
-    Minimises ``mean_i(loss(y_i, x_i . w + b)) + l2 / 2 * |w|^2``; b is not penalised. X is used in
-    place: nothing of its size is copied.
+    Minimises ``mean_i(loss(y_i, x_i . w + b)) + l2 / 2 * |w|^2 + l1 * |w|_1``; b is not penalised.
+    X is used in place: nothing of its size is copied.
 
     Parameters
     ----------
@@ -379,12 +293,17 @@ def hogwild(
         "quantile" q max(0, -r) + (1 - q) max(0, r); "poisson" exp(p) - y p, the mean being exp(p).
     l2 : float, default 1e-4
         As scikit-learn's `alpha`.
+    l1 : float, default 0
+        Makes weights exactly 0 if `average` is False; on one thread.
+    positive : bool, default False
+        Keep all weights at 0 or above; on one thread.
     epochs : int, default 20
         Passes over the rows. 0 returns the start.
     step : "auto" or float
-        The first step size, at most 0.1 / l2. "auto" tries a few on samples of the rows.
-    schedule : {"inverse_time", "constant", "epoch_decay"}
-        step / (1 + step * l2 * t) at row t; step; or step * decay ** epoch.
+        The first step size, at most 0.1 / l2 unless the mode is "serial". "auto" tries a few on
+        samples of the rows.
+    schedule : {"inverse_time", "constant", "epoch_decay", "power"}
+        step / (1 + step * (l2 + l1) * t) at row t; step; step * decay ** epoch; step / sqrt(t).
     decay : float in (0, 1], default 0.9
     mode : {"auto", "copies", "shared", "serial"}
         How threads share the weights: "copies" merges private ones every few thousand rows,
@@ -434,7 +353,8 @@ def hogwild(
     Blocks of 64 rows are permuted in each epoch; the order within a block is the data's, which is
     three times quicker than a fully random one. Where neighbours have the same label more often
     than by chance, as in a sorted file, the rows of 8 blocks take turns. The intercept is trained
-    as the weight of a column whose constant value is the root mean square of the non-zeros.
+    as the weight of a column whose constant value is the root mean square of the non-zeros. L1 is a
+    penalty that accumulates [3]_, from the beginning of each epoch, and is complete at its end.
 
     References
     ----------
@@ -442,6 +362,8 @@ def hogwild(
        Gradient Descent", 2011, https://arxiv.org/abs/1106.5730
     .. [2] Shamir, Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013,
        https://arxiv.org/abs/1212.1824
+    .. [3] Tsuruoka, Tsujii, Ananiadou, "Stochastic Gradient Descent Training for L1-regularized
+       Log-linear Models with Cumulative Penalty", 2009, https://aclanthology.org/P09-1054
 
     Examples
     --------
@@ -455,6 +377,8 @@ def hogwild(
     settings = Settings.check(
         loss=loss,
         l2=l2,
+        l1=l1,
+        positive=positive,
         epochs=epochs,
         step=step,
         schedule=schedule,
@@ -472,7 +396,7 @@ def hogwild(
     rows.need_memory()
     target = Targets(rows, y=targets(y, rows.n, rows.dtype, loss))
     start = start_of(w0, rows)
-    return solve(
+    result = solve(
         rows,
         target,
         start,
@@ -480,6 +404,9 @@ def hogwild(
         callback=callback,
         track=bool(track_objective),
     )
+    if result.status == "diverged":
+        warnings.warn(f"hogwild diverged: {result.message}", RuntimeWarning, stacklevel=2)
+    return result
 
 
 def start_of(w0: Any, rows: Rows) -> np.ndarray:

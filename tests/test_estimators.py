@@ -1,4 +1,4 @@
-"""SGDClassifier: scikit-learn's contract, and that it learns what scikit-learn's own learns."""
+"""The estimators: scikit-learn's contract, and that they learn what scikit-learn's own learn."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 import fastopt  # noqa: E402
-from fastopt import estimators, runner  # noqa: E402
-from fastopt.estimators import SGDClassifier  # noqa: E402
+from fastopt import linear_sgd, runner  # noqa: E402
+from fastopt.estimators import SGDClassifier, SGDRegressor  # noqa: E402
 
 # scikit-learn's own SGDClassifier fails these two: a repeated row is not one row of weight 2 to
 # an algorithm that walks over rows in a random order.
@@ -38,6 +38,10 @@ ORDER = dict.fromkeys(
         SGDClassifier(),
         SGDClassifier(loss="log_loss", average=True),
         SGDClassifier(learning_rate="constant", n_jobs=1, tol=None, max_iter=20),
+        SGDClassifier("modified_huber", penalty="l1", n_jobs=2),
+        SGDRegressor(),
+        SGDRegressor("huber", learning_rate="optimal", average=10, n_jobs=2),
+        SGDRegressor("epsilon_insensitive", learning_rate="pa1", penalty="elasticnet"),
     ],
     expected_failed_checks=lambda estimator: ORDER,
 )
@@ -50,10 +54,19 @@ def digits():
     return train_test_split(StandardScaler().fit_transform(X), y, random_state=0)
 
 
-def test_defaults_are_scikit_learns():
-    theirs = inspect.signature(linear_model.SGDClassifier).parameters
-    for name, parameter in inspect.signature(SGDClassifier).parameters.items():
-        assert parameter.default == theirs[name].default, name
+@pytest.mark.parametrize("cls", [SGDClassifier, SGDRegressor])
+def test_names_and_defaults_are_scikit_learns(cls):
+    theirs = inspect.signature(getattr(linear_model, cls.__name__)).parameters
+    mine = inspect.signature(cls).parameters
+    own = {"intercept_rate", "positive", "time_budget", "target"}
+    assert set(mine) - set(theirs) == own | (
+        {"n_jobs", "quantile"} if cls is SGDRegressor else set()
+    )
+    for name, parameter in theirs.items():
+        same = name == "eta0" or mine[name].default == parameter.default  # eta0 was 0 before 1.8
+        assert same and mine[name].kind == parameter.kind, name
+    fit = inspect.signature(getattr(linear_model, cls.__name__).fit).parameters
+    assert list(inspect.signature(cls.fit).parameters) == [*fit, "validation"]
 
 
 @pytest.mark.parametrize("loss", ["hinge", "log_loss"])
@@ -111,10 +124,8 @@ def test_csr_is_used_in_place(monkeypatch):
     X, y = make_classification(500, random_state=1)
     X = sparse.csr_matrix(X.astype("f4"))
     seen = []
-    real = estimators.one_vs_rest
-    monkeypatch.setattr(
-        estimators, "one_vs_rest", lambda X, *a, **k: seen.append(X) or real(X, *a, **k)
-    )
+    real = linear_sgd.Rows
+    monkeypatch.setattr(linear_sgd, "Rows", lambda X, *a: seen.append(X) or real(X, *a))
     SGDClassifier().fit(X, y)
     assert np.shares_memory(seen[0].data, X.data) and np.shares_memory(seen[0].indices, X.indices)
 
@@ -134,7 +145,7 @@ def test_report_and_stop():
     model = SGDClassifier(random_state=0, n_jobs=1, average=True).fit(X, y)
     report = model.fit_report_
     assert model.n_iter_ < 1000 and report["stop"] == ["the objective no longer improves"]
-    objectives = [record["objective"] for record in report["history"][0]]
+    objectives = [record["objective"] for record in model.history_]
     assert len(objectives) == model.n_iter_
     best = np.minimum.accumulate(objectives)
     assert (np.array(objectives[-5:]) > best[-6:-1] - 1e-3).all()
@@ -154,15 +165,23 @@ def test_verbose_prints(capsys):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"loss": "modified_huber"}, "loss must be one of 'hinge', 'log_loss', got"),
-        ({"penalty": "l1"}, "penalty must be one of 'l2', got 'l1'"),
-        ({"learning_rate": "adaptive"}, "learning_rate must be one of 'optimal', 'constant'"),
-        ({"max_iter": 0}, "max_iter must be an integer of at least 1"),
-        ({"tol": -1}, "tol must be None or"),
-        ({"n_jobs": 0}, "n_jobs must be None, -1 or"),
-        ({"alpha": -1}, "alpha must be at least 0"),
-        ({"eta0": 0, "learning_rate": "constant"}, "eta0 must lie in"),
-        ({"n_iter_no_change": 0}, "n_iter_no_change must be"),
+        ({"loss": "poisson"}, "loss must be one of 'hinge', 'log_loss', 'modified_huber'"),
+        ({"penalty": "l3"}, "penalty must be one of 'l2', 'l1', 'elasticnet', None, got 'l3'"),
+        ({"learning_rate": "fast"}, "learning_rate must be one of 'optimal', 'constant'"),
+        ({"learning_rate": "pa1", "loss": "log_loss"}, "'pa1' only works with loss 'hinge'"),
+        ({"max_iter": 0}, "max_iter must be at least 1"),
+        ({"tol": -1}, "tol must be a number in"),
+        ({"n_jobs": 0}, "n_jobs must be None or"),
+        ({"alpha": -1}, "alpha must be a number in"),
+        ({"l1_ratio": 2}, "l1_ratio must be a number in"),
+        ({"penalty": "elasticnet", "l1_ratio": None}, "l1_ratio must be set"),
+        ({"eta0": 0, "learning_rate": "constant"}, "eta0 must be a number in"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change must be at least 1"),
+        ({"validation_fraction": 1.0}, "validation_fraction must not be 0 or 1"),
+        ({"class_weight": "even"}, "class_weight must be a dict, 'balanced' or None"),
+        ({"average": 0}, "average must be at least 1"),
+        ({"intercept_rate": -1}, "intercept_rate must be a number in"),
+        ({"time_budget": -1}, "time_budget must be a number in"),
     ],
 )
 def test_bad_parameters_are_named(bad, message):
@@ -174,10 +193,7 @@ def test_bad_parameters_are_named(bad, message):
 def test_divergence_raises():
     X, y = make_classification(2000, random_state=0)
     model = SGDClassifier("hinge", learning_rate="constant", eta0=1e35, alpha=0, tol=None)
-    with (
-        pytest.warns(RuntimeWarning, match="diverged"),
-        pytest.raises(ValueError, match="diverged"),
-    ):
+    with pytest.raises(ValueError, match=r"overflow occurred at epoch #1\. .*diverged"):
         model.fit(X, y)
     assert not hasattr(model, "coef_")
 
@@ -202,11 +218,12 @@ def test_interrupt_keeps_the_model(monkeypatch):
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "fastopt.estimators")
+    for name in ("estimators", "sgd_classifier", "sgd_regressor", "linear_sgd"):
+        monkeypatch.delitem(sys.modules, f"fastopt.{name}")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(ImportError, match=r"pip install 'fastopt\[sklearn\]'"):
         _ = fastopt.SGDClassifier
 
 
 def test_top_level_name():
-    assert fastopt.SGDClassifier.__name__ == "SGDClassifier"
+    assert fastopt.SGDClassifier is SGDClassifier and fastopt.SGDRegressor is SGDRegressor

@@ -91,8 +91,10 @@ def total_step(schedule, step, l2, decay, n, row):
     """The integral of the step size from row 0 to a row."""
     if schedule == "inverse_time":
         return np.log1p(step * l2 * row) / l2
-    if schedule == "constant":
-        return step * row
+    if schedule == "constant":  # so that exp(-l2 * sum) is (1 - l2 * step)^row
+        return -np.log1p(-l2 * step) / l2 * row
+    if schedule == "power":  # step / sqrt(t), t from 1, as the integral around each t
+        return 2 * step * (np.sqrt(row + 0.5) - np.sqrt(0.5))
     epoch = int(row // n)
     return step * (n * sum(decay**e for e in range(epoch)) + decay**epoch * (row - epoch * n))
 
@@ -109,11 +111,13 @@ def reference(dense, y, loss, l2, epochs, step, schedule, decay):
             total_step(schedule, step, l2, decay, n, end)
             - total_step(schedule, step, l2, decay, n, t)
         ) / (end - t)
-        eta = -np.expm1(-l2 * mean) / l2
+        eta = step if schedule == "constant" else -np.expm1(-l2 * mean) / l2
+        keep = 1 - eta * l2
+        eta = mean if schedule == "power" else eta
         first = block % blocks * BLOCK
         for i in range(first, min(first + BLOCK, n)):
             g = loss_derivative(loss, dense[i] @ w + b, y[i])
-            w = (1 - eta * l2) * w - eta * g * dense[i]
+            w = keep * w - eta * g * dense[i]
             b -= gain * eta * g
     return w, b
 
@@ -145,7 +149,7 @@ def test_serial_is_plain_sgd(loss, schedule, dtype, index, pointer):
     y = targets_for(loss, y).astype(dtype).astype("f8")
     same = {"loss": loss, "l2": 0.01, "epochs": 3, "step": 0.05, "schedule": schedule, "decay": 0.9}
     result = in_order(X, y, **same, epsilon=EPSILON, quantile=QUANTILE)
-    w, b = reference(dense, y, **same)
+    w, b = reference(dense.astype(dtype).astype("f8"), y, **same)
     tolerance = 1e-11 if dtype == "f8" else 1e-4
     assert result.w.dtype == np.dtype(dtype)
     np.testing.assert_allclose(result.w, w, rtol=tolerance, atol=tolerance)
@@ -279,7 +283,7 @@ def native(X, y, mode, average=None, order="blocks", **more):
     run = fastopt._core.Hogwild(
         rows.samples, "logistic", 0.0, mode, options["schedule"], order, options["workers"],
         rows.gain, options["l2"], options["step"], 0.9, 3, 512, w, 0.0, h, h_intercept,
-        average, None,
+        average, None, options["l2"],
     )  # fmt: skip
     return run, w
 
