@@ -9,7 +9,9 @@ from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rp
 from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.config import show_config
+from fastopt.cuts import GraphCut, GraphCutResult, graph_cut
 from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
+from fastopt.graphs import image_graph
 from fastopt.layerwise import LAMB, LARS
 from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
@@ -40,6 +42,8 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "Arena",
     "DataError",
     "DeltaBarDelta",
+    "GraphCut",
+    "GraphCutResult",
     "HogwildResult",
     "Lion",
     "Lookahead",
@@ -58,7 +62,9 @@ __all__ = [  # without SGDClassifier, which needs scikit-learn
     "functional",
     "get_isa",
     "get_num_threads",
+    "graph_cut",
     "hogwild",
+    "image_graph",
     "isa_available",
     "iter_svmlight",
     "load_svmlight",
