@@ -44,7 +44,8 @@ CUT_METHODS = ("flow", "subgradient")
 CUT_SCHEDULES = ("epoch_decay", "constant", "inverse", "inverse_sqrt")
 
 
-cdef void *numbers(Buffers held, name, source, int dtype, Py_ssize_t size, bint writable) except NULL:
+cdef void *numbers(Buffers held, name, source, int dtype, Py_ssize_t size,
+                   bint writable) except NULL:
     """Hold an array of `size` numbers of a dtype."""
     cdef Py_buffer *view = held.take(name, source, writable)
     if dtype_of(view) != dtype or view.shape[0] != size:

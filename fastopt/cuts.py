@@ -36,7 +36,7 @@ class GraphCutResult:
     lower_bound : float
         No cut is below it. With ``method="subgradient"`` only what the costs alone say.
     gap : float
-        (cut - lower_bound) / \\|cut\\|: the cut is at most so far from the best one.
+        (cut - lower_bound) / abs(cut): the cut is at most so far from the best one.
     x : ndarray of shape (n_nodes,) for two labels, else (n_nodes, n_labels)
         The relaxed solution: each node's share in label 1, or in each label.
     objective : float

@@ -29,7 +29,7 @@ def image_graph(
     image : array_like of shape (height, width) or (height, width, channels)
         Finite numbers; uint8 is taken as it is, without dividing by 255.
     sigma : float, optional
-        Of the weight exp(-\\|I_u - I_v\\|^2 / (2 sigma^2)) [1]_. By default the root mean square of
+        Of the weight exp(-|I_u - I_v|^2 / (2 sigma^2)) [1]_. By default the root mean square of
         the differences between neighbours, as in [2]_.
     connectivity : {4, 8}, default 4
         8 has diagonal neighbours too, their weights divided by sqrt(2).
