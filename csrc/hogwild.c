@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "hogwild.h"
+#include "order.h"
 
 const char *fo_loss_name(int loss) {
     return loss < FO_LOSSES ? fo_current()->sparse->loss_names[loss] : NULL;
@@ -69,44 +70,21 @@ double fo_hogwild_step(const fo_hogwild *run, double row) {
 
 /* ---- order ---- */
 
-static uint64_t mix(uint64_t x) { /* splitmix64 */
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
-/* A permutation of 0..n-1 without memory: steps that are one-to-one on the next power of two,
-   repeated until the result is below n. */
-static uint64_t permute(uint64_t i, uint64_t n, uint64_t key) {
-    int bits = 2;
-    while (bits < 63 && (UINT64_C(1) << bits) < n) bits++;
-    const uint64_t mask = (UINT64_C(1) << bits) - 1;
-    do {
-        for (uint64_t round = 0; round < 4; round++) {
-            const uint64_t k = mix(key + round);
-            i = (i * (k | 1) + (k >> 32)) & mask;
-            i ^= i >> ((bits + 1) / 2);
-        }
-    } while (i >= n);
-    return i;
-}
-
 /* The blocks of a batch as rows [low, high), some of them empty. In every epoch blocks are permuted
    and their borders move, so that every epoch groups other rows. Where rows take turns, the blocks
    come from the eighths of the data: a sorted class has its share of each batch. */
 static void blocks_of(const fo_hogwild *run, ptrdiff_t batch, ptrdiff_t *low, ptrdiff_t *high) {
     const ptrdiff_t rows = run->samples.rows, blocks = blocks_in_epoch(run);
     const ptrdiff_t batches = fo_hogwild_batches(rows), j = batch % batches;
-    const uint64_t key = mix(run->seed + mix((uint64_t)(batch / batches)));
+    const uint64_t key = fo_mix(run->seed + fo_mix((uint64_t)(batch / batches)));
     const ptrdiff_t shift = run->order == FO_SEQUENTIAL ? 0 : (ptrdiff_t)(key >> 58);
     for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
         ptrdiff_t block = j * FO_BLOCKS + b;
         if (run->order == FO_TURNS)
             block = b * batches +
-                    (ptrdiff_t)permute((uint64_t)j, (uint64_t)batches, key + 64 * (uint64_t)b);
+                    (ptrdiff_t)fo_permute((uint64_t)j, (uint64_t)batches, key + 64 * (uint64_t)b);
         else if (run->order == FO_SHUFFLED && block < blocks)
-            block = (ptrdiff_t)permute((uint64_t)block, (uint64_t)blocks, key);
+            block = (ptrdiff_t)fo_permute((uint64_t)block, (uint64_t)blocks, key);
         low[b] = block * FO_ROWS - shift;
         high[b] = low[b] + FO_ROWS > rows ? rows : low[b] + FO_ROWS;
         if (low[b] < 0) low[b] = 0;

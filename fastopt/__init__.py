@@ -10,9 +10,11 @@ from fastopt.arena import Arena
 from fastopt.base import Optimizer
 from fastopt.completion import factorize
 from fastopt.config import show_config
+from fastopt.cuts import GraphCut, GraphCutResult, graph_cut
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.dual import DualResult, sdca
 from fastopt.factors import FactorizationResult
+from fastopt.graphs import image_graph
 from fastopt.layerwise import LAMB, LARS
 from fastopt.muon import Muon
 from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
@@ -47,6 +49,8 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "DeltaBarDelta",
     "DualResult",
     "FactorizationResult",
+    "GraphCut",
+    "GraphCutResult",
     "HogwildResult",
     "Lion",
     "Lookahead",
@@ -66,7 +70,9 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "functional",
     "get_isa",
     "get_num_threads",
+    "graph_cut",
     "hogwild",
+    "image_graph",
     "isa_available",
     "iter_svmlight",
     "load_ratings",
