@@ -9,8 +9,8 @@ exact        scipy.sparse.csgraph.maximum_flow on the weights times 1000, rounde
 flow         fastopt.graph_cut as by default, on 1 and 2 threads, until the cut is proven to be
              within 1 % of the best one; and the seconds after which the cut itself was within
              1 % of the exact one, which a user without an exact cut cannot know
-subgradient  the paper's steps, epochs given, 0.9 per epoch with 20 epochs as in the paper, and
-             slower schedules with more
+subgradient  the paper's steps, 20 epochs of 0.9 per epoch as in the paper, and slower
+             schedules with more epochs
 
     python -m bench.bench_cut [--quick] [--rounds 3]
 

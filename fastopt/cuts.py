@@ -274,7 +274,7 @@ def solve(problem: Problem, settings: Settings, callback: Callback | None = None
         }
 
     def finish(status: str, message: str) -> GraphCutResult:
-        run.look(thorough=True)
+        run.look(thorough=status != "interrupted")
         if status == "finished" and run.gap <= settings.tol:
             status, message = "converged", "the cut is proven to be within tol of the best one"
         done = run.native.done
