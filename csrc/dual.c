@@ -164,13 +164,17 @@ static void round_of(fo_ascent *run, int threads) {
     run->at = job.stop;
 }
 
+static const double CLOSE = 1; /* a wide range does */
+
 int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads) {
     if (threads > run->workers) threads = run->workers;
     while (rounds-- > 0 && run->at < run->most) round_of(run, threads);
     if (run->at < run->most) return 0;
     run->at = 0, run->epoch++;
     run->gap = run->met, run->met = 0;
-    run->intercept += run->d.gain * run->d.per * run->sum;
+    /* Once the rest is nearer to its optimum than the intercept: before, it would swing. */
+    const double moves = run->d.gain * run->d.per * run->sum;
+    if (run->gap <= CLOSE * moves * run->sum) run->intercept += moves;
     for (int w = 0; w < run->workers; w++) run->worker[w].intercept = run->intercept;
     return 1;
 }

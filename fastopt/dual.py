@@ -109,7 +109,8 @@ def sdca(
     callback : callable, optional
         Called with a `Progress` at most every 50 ms; if it returns True, training stops.
     track_objective : bool, default False
-        Put the objective and the gap of each epoch into the history.
+        Put the objective and the gap of each epoch into the history, not only of those after which
+        they were worked out.
 
     Returns
     -------
@@ -173,8 +174,8 @@ def team(rows: Rows) -> tuple[int, int, str]:
     samples, workers = rows.samples, rows.threads
     per_block = 64 * max(samples.nonzeros / samples.rows, 1)
     if workers > 1:
-        # merging reads and writes all columns a few times; so much work keeps it near a tenth
-        stretch = max(4, math.ceil(4 * samples.columns / per_block))
+        # merging reads and writes all columns a few times, and threads meet: both stay near a tenth
+        stretch = math.ceil(max(4 * samples.columns, 20_000) / per_block)
         if samples.rows / workers / 64 >= ROUNDS * stretch:
             return workers, stretch, f"private copies of {samples.columns} columns"
         return 1, 4096, f"merging {samples.columns} columns would cost more than threads bring"
@@ -182,9 +183,16 @@ def team(rows: Rows) -> tuple[int, int, str]:
 
 
 def ascend(
-    rows: Rows, tol: float, time_budget: float | None, callback: Callback | None, track: bool
+    rows: Rows,
+    tol: float,
+    time_budget: float | None,
+    callback: Callback | None,
+    track: bool,
+    target: float = -math.inf,
+    problem: int = 0,
+    problems: int = 1,
 ) -> DualResult:
-    """Train on rows that have their targets."""
+    """Train on rows that have their targets; also stop at an objective of at most `target`."""
     settings, samples, n = rows.settings, rows.samples, rows.n
     workers, stretch, reason = team(rows)
     columns = -(-samples.columns // 64) * 64
@@ -242,17 +250,21 @@ def ascend(
         seconds = elapsed()
         value = None if math.isnan(result.objective) else result.objective
         rate = nnz / seconds if seconds else 0.0
-        return Progress(run.epoch, settings.epochs, done, settings.epochs * n, seconds, rate, value)
+        total = settings.epochs * n
+        return Progress(
+            run.epoch, settings.epochs, done, total, seconds, rate, value, problem, problems
+        )
 
     def enough() -> str:
         """Say why the model at the end of an epoch is good enough, if it is."""
         known = math.isnan(result.objective) or run.met_gap / n <= 2 * tol * result.objective
-        if track or (tol > 0 and known):
+        if track or target > -math.inf or (tol > 0 and known):
             measure()
-            if track:
-                result.history[-1] |= {"objective": result.objective, "gap": result.gap}
+            result.history[-1] |= {"objective": result.objective, "gap": result.gap}
             if tol > 0 and result.gap <= tol * result.objective:
                 return f"the objective is within {result.gap:.3g} of its minimum"
+            if result.objective <= target:
+                return f"the objective has reached the target {target:g}"
         return ""
 
     try:

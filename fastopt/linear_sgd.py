@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 )
 
 from fastopt.checks import count, flag, number, one_of
+from fastopt.linear_dual import ascend_all, refuse
 from fastopt.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.rows import LARGEST_DECAY, Rows, Settings, Targets
 from fastopt.run import Past
@@ -57,6 +58,15 @@ FLOATS = [np.float64, np.float32]
 DENSE = 0.75  # with fewer non-zeros a dense array is trained on as a sparse one
 
 
+def can_go_on(estimator: Any) -> bool:
+    """Raise where `partial_fit` has no meaning."""
+    if estimator.optimizer == "sdca":
+        raise AttributeError(
+            "partial_fit needs optimizer='sgd': 'sdca' trains on all rows together"
+        )
+    return True
+
+
 class LinearSGD:
     """Parameters, training and exports of both estimators; they say what the targets are."""
 
@@ -72,6 +82,7 @@ class LinearSGD:
         one_of("loss", self.loss, tuple(self.loss_functions))
         one_of("penalty", self.penalty, PENALTIES)
         one_of("learning_rate", self.learning_rate, tuple(SCHEDULES))
+        one_of("optimizer", self.optimizer, ("sgd", "sdca"))
         for name in ("fit_intercept", "shuffle", "warm_start", "early_stopping", "positive"):
             flag(name, getattr(self, name))
         for name in ("max_iter", "n_iter_no_change"):
@@ -102,6 +113,8 @@ class LinearSGD:
             raise ValueError(
                 f"Learning rate {self.learning_rate!r} only works with loss {needed!r}"
             )
+        if self.optimizer == "sdca":
+            refuse(self, self.loss_functions[self.loss][0])
         if partial and self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")
         if self.power_t < 0:
@@ -251,8 +264,23 @@ class LinearSGD:
                 )
             return more
 
-        try:
-            done = solve_all(
+        def train() -> OneVsRestResult:
+            if self.optimizer == "sdca":
+                if W.any() or b.any() or validation is not None:
+                    raise ValueError(
+                        "optimizer='sdca' takes no coef_init, intercept_init and validation"
+                    )
+                return ascend_all(
+                    rows,
+                    problems,
+                    W,
+                    b,
+                    tol=self.tol,
+                    target=self.target,
+                    deadline=deadline,
+                    callback=_print if self.verbose else None,
+                )
+            return solve_all(
                 rows,
                 problems,
                 W,
@@ -262,6 +290,9 @@ class LinearSGD:
                 track=bool(self.verbose) and not partial,
                 deadline=deadline,
             )
+
+        try:
+            done = train()
         except KeyboardInterrupt as interrupt:
             if isinstance(getattr(interrupt, "result", None), OneVsRestResult):
                 self._keep(interrupt.result, why)

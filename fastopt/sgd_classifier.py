@@ -11,7 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from fastopt.linear_sgd import FLOATS, LinearSGD
+from fastopt.linear_sgd import FLOATS, LinearSGD, can_go_on
 
 
 def _can_say(estimator: Any) -> bool:
@@ -88,6 +88,10 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         Seconds of training after which fit stops.
     target : float or None, default None
         Stop once the objective is at or below it.
+    optimizer : {"sgd", "sdca"}, default "sgd"
+        "sdca" goes on to the optimum by dual coordinate ascent, `fastopt.sdca`: fit stops when the
+        objective is proven to be within `tol` times its value of the minimum. Needs penalty "l2"
+        and alpha > 0; `learning_rate`, `eta0`, `power_t` and `n_iter_no_change` have no meaning.
 
     Attributes
     ----------
@@ -157,6 +161,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         positive: bool = False,
         time_budget: float | None = None,
         target: float | None = None,
+        optimizer: str = "sgd",
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -183,6 +188,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         self.positive = positive
         self.time_budget = time_budget
         self.target = target
+        self.optimizer = optimizer
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
@@ -271,6 +277,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         self._learn(X, self._codes(y), W, b, sample_weight, validation=validation)
         return self
 
+    @available_if(can_go_on)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> SGDClassifier:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from fastopt.checks import number
-from fastopt.linear_sgd import FLOATS, LOSSES, NUMBERS, LinearSGD
+from fastopt.linear_sgd import FLOATS, LOSSES, NUMBERS, LinearSGD, can_go_on
 
 
 class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
@@ -79,6 +80,10 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
         Seconds of training after which fit stops.
     target : float or None, default None
         Stop once the objective is at or below it.
+    optimizer : {"sgd", "sdca"}, default "sgd"
+        "sdca" goes on to the optimum by dual coordinate ascent, `fastopt.sdca`: fit stops when the
+        objective is proven to be within `tol` times its value of the minimum. Needs penalty "l2"
+        and alpha > 0; `learning_rate`, `eta0`, `power_t` and `n_iter_no_change` have no meaning.
 
     Attributes
     ----------
@@ -149,6 +154,7 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
         positive: bool = False,
         time_budget: float | None = None,
         target: float | None = None,
+        optimizer: str = "sgd",
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -175,6 +181,7 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
         self.positive = positive
         self.time_budget = time_budget
         self.target = target
+        self.optimizer = optimizer
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
@@ -230,6 +237,7 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
         self._learn(X, y, W, b, sample_weight, validation=validation)
         return self
 
+    @available_if(can_go_on)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SGDRegressor:
         """Train for one pass over these rows, going on from the last call.
 
