@@ -309,6 +309,7 @@ def test_the_plan_of_threads():
     y = np.sign(rng.standard_normal(20_000))
     result = fastopt.sdca(wide, y, threads=2, epochs=1)
     assert result.threads == 1 and result.mode == "serial" and result.reason
-    narrow = sparse.csr_matrix(rng.standard_normal((20_000, 4)))
+    narrow = sparse.csr_matrix(rng.standard_normal((100_000, 4)))
+    y = np.sign(rng.standard_normal(100_000))
     result = fastopt.sdca(narrow, y, threads=2, epochs=1)
     assert result.threads == 2 and result.mode == "copies"
