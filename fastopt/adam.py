@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from functools import lru_cache
+from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 from fastopt._core import bias_correction
@@ -257,17 +258,30 @@ class Adamax(Optimizer):
         }
 
 
+def _momentum_at(b1: float, psi: float, t: int) -> float:
+    return b1 * (1 - 0.5 * 0.96 ** (t * psi))
+
+
+STRETCH = 16  # steps whose product is kept
+
+
+@lru_cache(maxsize=4096)
+def _product(b1: float, psi: float, stretch: int) -> float:
+    first = stretch * STRETCH + 1
+    return prod(_momentum_at(b1, psi, t) for t in range(first, first + STRETCH))
+
+
 def scheduled_momentum(b1: float, psi: float, t: int) -> tuple[float, float, float]:
     """Return NAdam's momentum in step t and in the next, and the product of all up to t."""
-
-    def mu(i: int) -> float:
-        return b1 * (1 - 0.5 * 0.96 ** (i * psi))
-
-    product, i = mu(1), 1
-    while i < t and product > 1e-17:  # below, 1 - product is 1
-        i += 1
-        product *= mu(i)
-    return mu(t), mu(t + 1), product
+    product, whole = 1.0, t // STRETCH
+    for stretch in range(whole):
+        product *= _product(b1, psi, stretch)
+        if product < 1e-17:  # then 1 - product is 1
+            break
+    else:
+        for step in range(whole * STRETCH + 1, t + 1):
+            product *= _momentum_at(b1, psi, step)
+    return _momentum_at(b1, psi, t), _momentum_at(b1, psi, t + 1), product
 
 
 class NAdam(Optimizer):
