@@ -58,7 +58,7 @@ def digits():
 def test_names_and_defaults_are_scikit_learns(cls):
     theirs = inspect.signature(getattr(linear_model, cls.__name__)).parameters
     mine = inspect.signature(cls).parameters
-    own = {"intercept_rate", "positive", "time_budget", "target"}
+    own = {"intercept_rate", "positive", "time_budget", "optimizer", "target"}
     assert set(mine) - set(theirs) == own | (
         {"n_jobs", "quantile"} if cls is SGDRegressor else set()
     )
