@@ -32,7 +32,7 @@ from sklearn.svm import LinearSVC
 
 import fastopt
 from bench.harness import record, show, take_turns
-from fastopt import evaluation
+from fastopt.sparse import evaluation
 
 L2 = 1e-4
 EPOCHS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 50, 80, 120, 200, 400)

@@ -8,7 +8,7 @@ import numpy as np
 
 import fastopt
 from bench.limit import Pass, one_pass
-from fastopt.parameters import aligned_full
+from fastopt.rules.parameters import aligned_full
 
 ROW = 1000  # elements of a row: some rules are for matrices
 #: Small enough that parameters stay where they are over any number of steps.

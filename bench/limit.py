@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastopt.parameters import aligned_full
+from fastopt.rules.parameters import aligned_full
 
 #: Letters of the arrays that one pass reads, and of those that it reads and writes.
 Pass = tuple[str, str]

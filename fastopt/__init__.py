@@ -3,29 +3,29 @@
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
 from fastopt import functional, presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
-from fastopt.adafactor import Adafactor
-from fastopt.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
-from fastopt.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
-from fastopt.arena import Arena
-from fastopt.base import Optimizer
-from fastopt.completion import factorize
 from fastopt.config import show_config
-from fastopt.cuts import GraphCut, GraphCutResult, graph_cut
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
-from fastopt.dual import DualResult, sdca
-from fastopt.factors import FactorizationResult
-from fastopt.graphs import image_graph
-from fastopt.layerwise import LAMB, LARS
-from fastopt.muon import Muon
-from fastopt.optimizers import ASGD, SGD, Lion, SignSGD
-from fastopt.plateau import ReduceOnPlateau
-from fastopt.ratings_file import load_ratings
-from fastopt.runner import HogwildResult, hogwild
-from fastopt.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastopt.factorization.completion import factorize
+from fastopt.factorization.factors import FactorizationResult
+from fastopt.factorization.ratings_file import load_ratings
+from fastopt.graphcut.cuts import GraphCut, GraphCutResult, graph_cut
+from fastopt.graphcut.graphs import image_graph
+from fastopt.rules.adafactor import Adafactor
+from fastopt.rules.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
+from fastopt.rules.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
+from fastopt.rules.arena import Arena
+from fastopt.rules.base import Optimizer
+from fastopt.rules.layerwise import LAMB, LARS
+from fastopt.rules.muon import Muon
+from fastopt.rules.optimizers import ASGD, SGD, Lion, SignSGD
+from fastopt.rules.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastopt.rules.torch_state import load_torch_state, to_torch_state
+from fastopt.rules.wrappers import SAM, Lookahead
+from fastopt.schedules.plateau import ReduceOnPlateau
 from fastopt.search import RandomSearchResult, random_search
+from fastopt.sparse.dual import DualResult, sdca
+from fastopt.sparse.runner import HogwildResult, hogwild
 from fastopt.threads import get_num_threads, set_num_threads
-from fastopt.torch_state import load_torch_state, to_torch_state
-from fastopt.wrappers import SAM, Lookahead
 
 __version__ = "0.1.0"
 __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-learn
@@ -97,7 +97,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(import_module("fastopt.estimators"), name)
     if name == "MatrixFactorization":
-        from fastopt.matrix_factorization import MatrixFactorization
+        from fastopt.factorization.matrix_factorization import MatrixFactorization
 
         return MatrixFactorization
     raise AttributeError(f"module 'fastopt' has no attribute {name!r}")

@@ -328,7 +328,7 @@ cdef class Plan:
                 got = k + 1
                 check_gradient(self, k, view, grad, bits, clash, count)
             if self.zeroes and not apart(self):
-                from fastopt.gradients import refuse_shared
+                from fastopt.rules.gradients import refuse_shared
                 refuse_shared(self.names, grads)
         except BaseException:
             release_all(self.fresh, got)

@@ -1,8 +1,8 @@
 """scikit-learn's SGD estimators on top of the lock-free runner; needs the `sklearn` extra."""
 
 try:
-    from fastopt.sgd_classifier import SGDClassifier
-    from fastopt.sgd_regressor import SGDRegressor
+    from fastopt.sparse.sgd_classifier import SGDClassifier
+    from fastopt.sparse.sgd_regressor import SGDRegressor
 except ImportError as error:
     raise ImportError(
         "fastopt.SGDClassifier and SGDRegressor need scikit-learn >= 1.6: "

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import checkpoint
-from fastopt.base import Optimizer
-from fastopt.hyperparameters import nearest
+from fastopt.rules import checkpoint
+from fastopt.rules.base import Optimizer
+from fastopt.rules.hyperparameters import nearest
 
 __all__ = ["Functional", "State", "make"]
 

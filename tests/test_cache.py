@@ -15,10 +15,9 @@ import pytest
 from fastopt._core import checksums
 
 import fastopt
-from fastopt import builder, cache
-from fastopt.cache import Cache, writing
-from fastopt.csr import CSR
-from fastopt.data import DataError, open_data
+from fastopt.data import DataError, builder, cache, open_data
+from fastopt.data.cache import Cache, writing
+from fastopt.data.csr import CSR
 
 
 def text(n=500, seed=0, zero=False):

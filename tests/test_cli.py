@@ -18,9 +18,9 @@ pytest.importorskip("typer", reason="the command line needs the cli extra")
 pytest.importorskip("rich", reason="the command line needs the cli extra")
 
 import fastopt
-from fastopt import commands, demo, models, quickbench, training
-from fastopt.cli import main
-from fastopt.data import load_svmlight
+from fastopt.cli import commands, main, quickbench, training
+from fastopt.data import demo, load_svmlight
+from fastopt.sparse import models
 
 DATA = Path(os.environ.get("FASTOPT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from textcases import NUMBER, Malformed, agree, cuts, damaged, finite, read
 
-from fastopt import sources
-from fastopt.data import DataError, open_data
-from fastopt.tables import Schema
+from fastopt.data import DataError, open_data, sources
+from fastopt.data.tables import Schema
 
 murmurhash3_32 = pytest.importorskip("sklearn.utils").murmurhash3_32
 
@@ -366,9 +365,9 @@ def test_locale_does_not_matter(run_python):
         for name in ("de_DE.UTF-8", "de_DE", "C"):
             try: locale.setlocale(locale.LC_ALL, name); break
             except locale.Error: pass
-        from fastopt.builder import Builder
-        from fastopt.sources import Source
-        from fastopt.tables import Schema
+        from fastopt.data.builder import Builder
+        from fastopt.data.sources import Source
+        from fastopt.data.tables import Schema
         s = Schema(("a",), ("number",))
         b = Builder("", format="csv", schema=s, n_features=1, zero_based=True, dtype="float64")
         with Source(io.BytesIO(b"1.25e-300\\n0.1\\n")) as f: f.read(b)

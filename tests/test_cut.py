@@ -15,8 +15,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 import fastopt
-from fastopt import _core, cuts, rounding
-from fastopt.graphs import Problem
+from fastopt import _core
+from fastopt.graphcut import cuts, rounding
+from fastopt.graphcut.graphs import Problem
 
 
 def random_graph(n, m, seed, top=20):

@@ -9,9 +9,8 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the cli extra")
 pytest.importorskip("rich", reason="the command line needs the cli extra")
 
-from fastopt import inputs, writers
-from fastopt.cli import main
-from fastopt.data import load_svmlight, open_data
+from fastopt.cli import inputs, main
+from fastopt.data import load_svmlight, open_data, writers
 
 
 @pytest.fixture(autouse=True)

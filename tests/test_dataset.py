@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import sources
-from fastopt.data import CSR, DataError, load_svmlight, open_data
+from fastopt.data import CSR, DataError, load_svmlight, open_data, sources
 
 N, COLUMNS = 700, 40
 

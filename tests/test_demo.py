@@ -9,8 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from fastopt import demo
-from fastopt.data import CSR
+from fastopt.data import CSR, demo
 
 M64 = 2**64 - 1
 

@@ -13,16 +13,13 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt.hyperparameters import COMMON
 from fastopt.presets import PRESETS
+from fastopt.rules.base import Common
+from fastopt.rules.hyperparameters import COMMON
 
 MODULES = [
     "fastopt",
-    *(
-        f"fastopt.{m.name}"
-        for m in pkgutil.iter_modules(fastopt.__path__)
-        if not m.name.startswith("_")
-    ),
+    *(m.name for m in pkgutil.walk_packages(fastopt.__path__, "fastopt.") if "._" not in m.name),
 ]
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -186,7 +183,7 @@ def test_index_of_rules():
         assert [row["bytes"]] == wanted
     common = tables(text, "What every rule takes")
     defaults = inspect.signature(fastopt.Optimizer.__init__).parameters
-    assert {code(row["keyword"]) for row in common} == set(fastopt.base.Common.__annotations__)
+    assert {code(row["keyword"]) for row in common} == set(Common.__annotations__)
     for row in common:
         keyword = code(row["keyword"])
         wanted = COMMON[keyword] if keyword in COMMON else defaults[keyword].default

@@ -10,7 +10,7 @@ import pytest
 
 import fastopt
 from fastopt import _core
-from fastopt.dual import LOSSES
+from fastopt.sparse.dual import LOSSES
 
 sparse = pytest.importorskip("scipy.sparse")
 optimize = pytest.importorskip("scipy.optimize")
@@ -102,7 +102,7 @@ def least(loss, X, y, l2, intercept, weights=None):
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_it_reaches_the_optimum_of_another_solver(loss, intercept, threads, monkeypatch):
-    monkeypatch.setattr("fastopt.dual.team", lambda rows: (threads, 1, "test"))
+    monkeypatch.setattr("fastopt.sparse.dual.team", lambda rows: (threads, 1, "test"))
     X, y = problem(loss)
     options = {"loss": loss, "l2": 0.01, "fit_intercept": intercept, "epsilon": E, "quantile": Q}
     result = fastopt.sdca(X, y, tol=1e-9, epochs=20_000, threads=threads, **options)
@@ -157,7 +157,7 @@ def test_the_dual_never_falls(loss, monkeypatch):
     X = sparse.csr_matrix(rng.standard_normal((640, 3)) + 1.0)
     y = np.sign(rng.standard_normal(640)) if loss in OF_CLASSES else rng.standard_normal(640)
     for workers in (1, 2, 5):
-        monkeypatch.setattr("fastopt.dual.team", lambda rows, k=workers: (k, 3, "test"))
+        monkeypatch.setattr("fastopt.sparse.dual.team", lambda rows, k=workers: (k, 3, "test"))
         before = -math.inf
         for epochs in range(1, 12):
             result = fastopt.sdca(
@@ -202,7 +202,7 @@ def test_the_types_that_are_taken(dtype, indices, pointers):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_bits_for_every_run_and_instruction_set(threads, monkeypatch):
     X, y = problem("hinge", 3000, 40)
-    monkeypatch.setattr("fastopt.dual.team", lambda rows: (2, 5, "test"))
+    monkeypatch.setattr("fastopt.sparse.dual.team", lambda rows: (2, 5, "test"))
     before, found = fastopt.get_isa(), set()
     for name in fastopt.isa_available():
         fastopt.set_isa(name)
@@ -220,7 +220,7 @@ def test_every_row_has_its_turn_in_every_epoch(monkeypatch):
     for n in (1, 63, 64, 65, 1000):
         X, y = sparse.identity(n, format="csr"), np.linspace(-1, 1, n)
         for workers in (1, 2, 3):
-            monkeypatch.setattr("fastopt.dual.team", lambda rows, k=workers: (k, 1, "test"))
+            monkeypatch.setattr("fastopt.sparse.dual.team", lambda rows, k=workers: (k, 1, "test"))
             for shuffle in (True, False):
                 result = fastopt.sdca(
                     X, y, loss="squared", l2=1 / n, epochs=1, fit_intercept=False,

@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 import fastopt  # noqa: E402
-from fastopt import linear_sgd, runner  # noqa: E402
 from fastopt.estimators import SGDClassifier, SGDRegressor  # noqa: E402
+from fastopt.sparse import linear_sgd, runner  # noqa: E402
 
 # scikit-learn's own SGDClassifier fails these two: a repeated row is not one row of weight 2 to
 # an algorithm that walks over rows in a random order.

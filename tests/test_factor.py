@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import completion, ratings
-from fastopt.completion import factorize
-from fastopt.factors import FactorizationResult
+from fastopt.factorization import completion, ratings
+from fastopt.factorization.completion import factorize
+from fastopt.factorization.factors import FactorizationResult
 
 LOSSES = ("squared", "absolute", "logistic", "hinge", "bpr")
 MASK = (1 << 64) - 1

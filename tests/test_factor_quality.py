@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_factor import derivative, make, parts_of, rmse, value
 
-from fastopt import ratings
-from fastopt.completion import factorize
+from fastopt.factorization import ratings
+from fastopt.factorization.completion import factorize
 
 
 @pytest.mark.parametrize("loss", ["squared", "absolute", "logistic", "hinge"])

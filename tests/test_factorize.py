@@ -12,9 +12,10 @@ import pytest
 from test_factor import begin, make, mix, parts_of, rmse
 
 import fastopt
-from fastopt import _core, completion, memory, ratings
-from fastopt.completion import factorize
-from fastopt.factors import FactorizationResult
+from fastopt import _core, memory
+from fastopt.factorization import completion, ratings
+from fastopt.factorization.completion import factorize
+from fastopt.factorization.factors import FactorizationResult
 
 # ---- input ----
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import evaluation, runner
-from fastopt.one_vs_rest import one_vs_rest
-from fastopt.rows import SCHEDULES, Rows, Settings, Targets, targets
+from fastopt.sparse import evaluation, runner
+from fastopt.sparse.one_vs_rest import one_vs_rest
+from fastopt.sparse.rows import SCHEDULES, Rows, Settings, Targets, targets
 
 OF_CLASSES = ("hinge", "logistic", "squared_hinge", "modified_huber", "perceptron")
 OF_NUMBERS = (

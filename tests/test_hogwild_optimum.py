@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import evaluation
+from fastopt.sparse import evaluation
 
 sparse = pytest.importorskip("scipy.sparse")
 linear_model = pytest.importorskip("sklearn.linear_model")

@@ -19,8 +19,9 @@ from sklearn.utils import estimator_checks  # noqa: E402
 from test_factor import make  # noqa: E402
 
 import fastopt  # noqa: E402
-from fastopt import completion, factorize  # noqa: E402
-from fastopt.matrix_factorization import NAMES, MatrixFactorization  # noqa: E402
+from fastopt import factorize  # noqa: E402
+from fastopt.factorization import completion  # noqa: E402
+from fastopt.factorization.matrix_factorization import NAMES, MatrixFactorization  # noqa: E402
 
 
 def matrix(loss="squared", **more):
@@ -322,7 +323,7 @@ def test_interrupt_keeps_the_model(monkeypatch):
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "fastopt.matrix_factorization")
+    monkeypatch.delitem(sys.modules, "fastopt.factorization.matrix_factorization")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(ImportError, match=r"pip install 'fastopt\[sklearn\]'"):
         _ = fastopt.MatrixFactorization

@@ -7,8 +7,9 @@ import stat
 import numpy as np
 import pytest
 
-from fastopt import files, models
+from fastopt import files
 from fastopt.data import CSR
+from fastopt.sparse import models
 
 
 def random_csr(rng, n_rows, n_columns, per_row, dtype="float32", index="int32") -> CSR:

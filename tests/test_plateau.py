@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastopt
-from fastopt.plateau import ReduceOnPlateau
+from fastopt.schedules.plateau import ReduceOnPlateau
 
 
 def sgd(*lrs):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import _core, precision
+from fastopt import _core
+from fastopt.rules import precision
 
 bf16 = pytest.importorskip("ml_dtypes").bfloat16
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import ratings_file
+from fastopt.factorization import ratings_file
 
 
 def write(folder, pairs, y, between, name="x.txt", end="\n", more=""):

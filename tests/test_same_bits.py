@@ -12,8 +12,8 @@ import pytest
 
 import fastopt
 from fastopt import _core
-from fastopt.base import Common, Optimizer
-from fastopt.wrappers import SAM, Lookahead
+from fastopt.rules.base import Common, Optimizer
+from fastopt.rules.wrappers import SAM, Lookahead
 
 bf16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
 

@@ -10,7 +10,7 @@ import pytest
 from fastopt._core import openmp
 
 import fastopt
-from fastopt import evaluation
+from fastopt.sparse import evaluation
 
 sparse = pytest.importorskip("scipy.sparse")
 linear_model = pytest.importorskip("sklearn.linear_model")

@@ -11,9 +11,9 @@ sklearn = pytest.importorskip("sklearn", minversion="1.8")  # the first with pa1
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 
 from fastopt.estimators import SGDClassifier, SGDRegressor  # noqa: E402
-from fastopt.linear_sgd import LOSSES, NUMBERS  # noqa: E402
-from fastopt.rows import Rows, Settings, Targets  # noqa: E402
-from fastopt.runner import solve  # noqa: E402
+from fastopt.sparse.linear_sgd import LOSSES, NUMBERS  # noqa: E402
+from fastopt.sparse.rows import Rows, Settings, Targets  # noqa: E402
+from fastopt.sparse.runner import solve  # noqa: E402
 
 IN_ORDER = {"shuffle": False, "tol": None, "max_iter": 3, "eta0": 0.02, "learning_rate": "constant"}
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastopt import sources
-from fastopt.data import DataError, load_svmlight, open_data
-from fastopt.reading import guess_format
+from fastopt.data import DataError, load_svmlight, open_data, sources
+from fastopt.data.reading import guess_format
 
 
 def rows(n, seed=0):
@@ -295,7 +294,7 @@ def test_any_bytes_are_rows_or_an_error(tmp_path, data, magic):
 def test_streams_and_caches_take_bounded_memory(tmp_path, monkeypatch):
     import tracemalloc
 
-    from fastopt import cache
+    from fastopt.data import cache
 
     monkeypatch.setattr(sources, "BLOCK", 1 << 18)
     monkeypatch.setattr(cache, "SPOOL", 1 << 16)

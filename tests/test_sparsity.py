@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastopt import sparsity
-from fastopt.data import open_data
-from fastopt.rows import choose_mode
+from fastopt.data import open_data, sparsity
+from fastopt.sparse.rows import choose_mode
 
 
 def brute_force(rows):

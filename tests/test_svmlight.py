@@ -19,8 +19,7 @@ from fastopt._core import text_parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastopt import sources
-from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
+from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight, sources
 
 DATA = pathlib.Path(
     os.environ.get("FASTOPT_DATA")

@@ -10,8 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from fastopt import sources
-from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight
+from fastopt.data import CSR, DataError, iter_svmlight, load_svmlight, sources
 
 SECONDS = float(os.environ.get("FASTOPT_FUZZ_SECONDS", "10"))
 

@@ -23,7 +23,7 @@ from torch_pairs import (
 )
 
 import fastopt
-from fastopt.torch_forms import FORMS
+from fastopt.rules.torch_forms import FORMS
 
 fixture = pytest.fixture(name="torch")(in_double)
 

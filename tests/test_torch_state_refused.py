@@ -7,7 +7,7 @@ import pytest
 from torch_pairs import build, build_torch, in_double, run_torch, start
 
 import fastopt
-from fastopt.torch_forms import FORMS
+from fastopt.rules.torch_forms import FORMS
 
 fixture = pytest.fixture(name="torch")(in_double)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt.wrappers import SAM, Lookahead
+from fastopt.rules.wrappers import SAM, Lookahead
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/peers.json").read_text())
 

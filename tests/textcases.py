@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from fastopt import sources
-from fastopt.builder import Builder
-from fastopt.csr import DataError
+from fastopt.data import sources
+from fastopt.data.builder import Builder
+from fastopt.data.csr import DataError
 
 NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 

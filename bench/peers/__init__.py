@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.shapes import Shapes
-from fastopt.parameters import aligned_full
+from fastopt.rules.parameters import aligned_full
 
 #: By module here, the package that it needs: what is installed takes part.
 LIBRARIES = {"torch": "torch", "deepspeed": "deepspeed", "optax": "optax", "keras": "keras"}

@@ -1,0 +1,1 @@
+"""Graph cuts in two and more labels."""

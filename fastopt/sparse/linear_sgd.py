@@ -1,0 +1,511 @@
+"""What the classifier and the regressor share: their parameters' meaning, training, exports."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn import linear_model
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    check_random_state,
+    validate_data,
+)
+
+from fastopt.checks import count, flag, number, one_of
+from fastopt.sparse.linear_dual import ascend_all, refuse
+from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
+from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
+from fastopt.sparse.run import Past
+from fastopt.sparse.runner import HogwildResult, Progress, UnscaledError
+from fastopt.sparse.stopping import Watch
+from fastopt.threads import resolve
+
+#: scikit-learn's name -> the runner's, and the loss's own number by default.
+LOSSES = {
+    "hinge": ("hinge", 1.0),
+    "log_loss": ("logistic",),
+    "modified_huber": ("modified_huber",),
+    "squared_hinge": ("squared_hinge", 1.0),
+    "perceptron": ("perceptron", 0.0),
+    "squared_error": ("squared",),
+    "huber": ("huber", 0.1),
+    "epsilon_insensitive": ("epsilon_insensitive", 0.1),
+    "squared_epsilon_insensitive": ("squared_epsilon_insensitive", 0.1),
+}
+SCHEDULES = {
+    "optimal": "inverse_time",
+    "constant": "constant",
+    "invscaling": "power",
+    "adaptive": "constant",
+    "pa1": "constant",
+    "pa2": "constant",
+    "epoch_decay": "epoch_decay",
+}
+PENALTIES = ("l2", "l1", "elasticnet", None)
+UNBOUNDED = ("squared_error", "squared_hinge", "squared_epsilon_insensitive", "poisson")
+MOST = 1e12  # a derivative beyond it is cut, as in scikit-learn's own
+FLOATS = [np.float64, np.float32]
+DENSE = 0.75  # with fewer non-zeros a dense array is trained on as a sparse one
+
+
+def can_go_on(estimator: Any) -> bool:
+    """Raise where `partial_fit` has no meaning."""
+    if estimator.optimizer == "sdca":
+        raise AttributeError(
+            "partial_fit needs optimizer='sgd': 'sdca' trains on all rows together"
+        )
+    return True
+
+
+class LinearSGD:
+    """Parameters, training and exports of both estimators; they say what the targets are."""
+
+    loss_functions: dict[str, tuple[Any, ...]] = LOSSES
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check(self, partial: bool = False) -> None:
+        """Raise if a parameter has a value that it may not have."""
+        one_of("loss", self.loss, tuple(self.loss_functions))
+        one_of("penalty", self.penalty, PENALTIES)
+        one_of("learning_rate", self.learning_rate, tuple(SCHEDULES))
+        one_of("optimizer", self.optimizer, ("sgd", "sdca"))
+        for name in ("fit_intercept", "shuffle", "warm_start", "early_stopping", "positive"):
+            flag(name, getattr(self, name))
+        for name in ("max_iter", "n_iter_no_change"):
+            count(name, getattr(self, name), 1)
+        for name in ("alpha", "epsilon"):
+            number(name, getattr(self, name), 0)
+        number("eta0", self.eta0, 0, open_below=True)
+        number("power_t", self.power_t, -math.inf)
+        for name in ("tol", "time_budget"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), 0)
+        if self.target is not None:
+            number("target", self.target, -math.inf)
+        if self.l1_ratio is not None:
+            number("l1_ratio", self.l1_ratio, 0, 1)
+        elif self.penalty == "elasticnet":
+            raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
+        if not 0 < number("validation_fraction", self.validation_fraction, 0, 1) < 1:
+            raise ValueError("validation_fraction must not be 0 or 1")
+        if self.intercept_rate not in ("auto", "sklearn"):
+            number("intercept_rate", self.intercept_rate, 0, open_below=True)
+        if type(self.average).__name__ not in ("bool", "bool_"):
+            count("average", self.average, 1)
+        if self.n_jobs is not None and (count("n_jobs", self.n_jobs, -(1 << 62)) == 0):
+            raise ValueError("n_jobs must be None or an integer other than 0, got 0")
+        needed = "hinge" if self._kind == "SGDClassifier" else "epsilon_insensitive"
+        if self.learning_rate in ("pa1", "pa2") and self.loss != needed:
+            raise ValueError(
+                f"Learning rate {self.learning_rate!r} only works with loss {needed!r}"
+            )
+        if self.optimizer == "sdca":
+            refuse(self, self.loss_functions[self.loss][0])
+        if partial and self.early_stopping:
+            raise ValueError("early_stopping should be False with partial_fit")
+        if self.power_t < 0:
+            warnings.warn(
+                "Negative values for `power_t` are deprecated: use values in [0, inf)",
+                FutureWarning,
+                stacklevel=4,
+            )
+
+    def _settings(self, epochs: int, partial: bool, was_sparse: bool) -> tuple[Settings, str]:
+        """Return the runner's settings, and why that many threads."""
+        optimal = self.learning_rate == "optimal"
+        share = {"l2": 0.0, "l1": 1.0, "elasticnet": self.l1_ratio, None: 0.0}[self.penalty]
+        alpha = float(self.alpha)
+        l2 = 0.0 if self.penalty is None else alpha * (1 - share)
+        large = not optimal and self.eta0 * l2 > LARGEST_DECAY
+        threads, why = None, ""
+        if self.n_jobs is not None:
+            threads = self.n_jobs if self.n_jobs > 0 else max(1, resolve(None) + 1 + self.n_jobs)
+        elif self.random_state is not None:
+            threads, why = 1, "random_state is given: one thread trains to the same bits every time"
+        if large:
+            why = "alpha * eta0 is so large that one thread alone can shrink the weights"
+        rates = {"auto": None if optimal else 1.0, "sklearn": 0.01 if was_sparse else 1.0}
+        settings = Settings.check(
+            loss=self.loss_functions[self.loss][0],
+            l2=l2,
+            l1=alpha * share,
+            epochs=epochs,
+            step="auto" if optimal else float(self.eta0),
+            schedule=SCHEDULES[self.learning_rate],
+            decay=0.9,
+            mode="serial" if large else "auto",
+            fit_intercept=self.fit_intercept,
+            average=bool(self.average),
+            threads=threads,
+            seed=int(check_random_state(self.random_state).randint(2**31)),
+            shuffle=self.shuffle,
+            epsilon=float(self.epsilon),
+            quantile=float(getattr(self, "quantile", 0.5)),
+            positive=self.positive,
+            rate=alpha,
+            power=float(self.power_t),
+            gain=rates.get(self.intercept_rate, self.intercept_rate),
+            aggressive={"pa1": 1, "pa2": 2}.get(self.learning_rate, 0),
+            plain_mean=partial or not optimal or self.average is not True,
+            average_from=int(self.average),
+            most=math.inf if optimal or self.loss not in UNBOUNDED else MOST,
+            relative=False,
+        )
+        return settings, why
+
+    # ---- training ----
+
+    def _start(
+        self, shape: tuple[int, int], dtype: Any, coef: Any, intercept: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Begin from zero, from what is given, or with warm_start from what is there."""
+        if self.warm_start and getattr(self, "coef_", None) is not None:
+            coef = self.densify().coef_ if coef is None else coef
+            intercept = self.intercept_ if intercept is None else intercept
+        W, b = np.zeros(shape, dtype), np.zeros(shape[0])
+        for name, given, ours in (("coef_init", coef, W), ("intercept_init", intercept, b)):
+            if given is not None:
+                given = np.asarray(given, dtype)
+                if given.shape != ours.shape and (shape[0] > 1 or given.size != ours.size):
+                    raise ValueError(
+                        f"Provided {name} does not match dataset: it must have shape {ours.shape}, "
+                        f"got {given.shape}"
+                    )
+                ours[:] = given.reshape(ours.shape)
+        self.t_ = 1.0
+        self._forget()
+        return W, b
+
+    def _forget(self) -> None:
+        for name in (
+            *("_steps", "_averaged", "_average_coef", "_average_intercept"),
+            *("_standard_coef", "_standard_intercept"),
+        ):
+            self.__dict__.pop(name, None)
+
+    def _resume(self) -> tuple[np.ndarray, np.ndarray]:
+        """Go on from where the last call ended."""
+        self.densify()
+        coef = getattr(self, "_standard_coef", self.coef_)
+        intercept = getattr(self, "_standard_intercept", self.intercept_)
+        return np.array(np.atleast_2d(coef), order="C"), np.array(intercept, np.float64)
+
+    def _past(self, k: int) -> Past:
+        rows = self.t_ - 1
+        if not self.average or not hasattr(self, "_averaged") or not self._averaged[k]:
+            return Past(rows)
+        mean = np.atleast_2d(self._average_coef)[k]
+        return Past(rows, mean, float(self._average_intercept[k]), self._averaged[k])
+
+    def _learn(
+        self,
+        X: Any,
+        y: np.ndarray,
+        W: np.ndarray,
+        b: np.ndarray,
+        sample_weight: Any,
+        *,
+        partial: bool = False,
+        validation: tuple[Any, np.ndarray] | None = None,
+    ) -> None:
+        """Train every problem from its row of W and b.
+
+        `_problems(y)` gives for each what makes its `Targets`, and weights to multiply with.
+        """
+        weight = _weights(sample_weight, X)
+        train = np.ones(X.shape[0], bool)
+        judge = None
+        if validation is not None:
+            judge = self._judge(*validation, None)
+        elif self.early_stopping:
+            held = self._held_out(y, weight)
+            judge = self._judge(X[held], y[held], None if weight is None else weight[held])
+            train[held] = False
+        if weight is not None:
+            train &= weight > 0  # such rows count nowhere
+            if not train.any():
+                raise ValueError("sample_weight must not be all zero in the rows to train on")
+        if not train.all():
+            X, y, weight = X[train], y[train], None if weight is None else weight[train]
+        settings, why = self._settings(1 if partial else self.max_iter, partial, sparse.issparse(X))
+        rows = Rows(_as_rows(X), settings)
+        problems = [
+            Targets(rows, **target, weights=_product(weight, more, rows.dtype))
+            for target, more in self._problems(y)
+        ]
+        deadline = None if self.time_budget is None else time.perf_counter() + self.time_budget
+        watched = not partial and (self.tol is not None or self.target is not None or judge)
+
+        def each(k: int) -> dict[str, Any]:
+            more: dict[str, Any] = {"past": self._past(k)}
+            if hasattr(self, "_steps") and self.learning_rate == "optimal":
+                more["step"] = self._steps[k]
+            if watched:
+                more["watch"] = Watch(
+                    self.tol,
+                    self.n_iter_no_change,
+                    adaptive=self.learning_rate == "adaptive",
+                    score=None if judge is None else judge(k),
+                    target=self.target,
+                )
+            return more
+
+        def train() -> OneVsRestResult:
+            if self.optimizer == "sdca":
+                if W.any() or b.any() or validation is not None:
+                    raise ValueError(
+                        "optimizer='sdca' takes no coef_init, intercept_init and validation"
+                    )
+                return ascend_all(
+                    rows,
+                    problems,
+                    W,
+                    b,
+                    tol=self.tol,
+                    target=self.target,
+                    deadline=deadline,
+                    callback=_print if self.verbose else None,
+                )
+            return solve_all(
+                rows,
+                problems,
+                W,
+                b,
+                each=each,
+                callback=_print if self.verbose else None,
+                track=bool(self.verbose) and not partial,
+                deadline=deadline,
+            )
+
+        try:
+            done = train()
+        except KeyboardInterrupt as interrupt:
+            if isinstance(getattr(interrupt, "result", None), OneVsRestResult):
+                self._keep(interrupt.result, why)
+            raise
+        except UnscaledError as error:
+            raise ValueError(_overflow(1, str(error))) from None
+        bad = next((r for r in done.results if r.status == "diverged"), None)
+        if bad is not None:
+            for name in ("coef_", "intercept_"):
+                self.__dict__.pop(name, None)
+            raise ValueError(_overflow(bad.epochs + 1, f"fit diverged: {bad.message}"))
+        self._keep(done, why)
+        if any(r.clipped for r in done.results):
+            warnings.warn(
+                f"derivatives beyond {MOST:g} were cut: the model is of no use. Scale the "
+                "columns of X with StandardScaler or MinMaxScaler, or take a smaller eta0",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        to_the_end = any(r.message.startswith("all") for r in done.results)
+        if to_the_end and not partial and self.tol is not None:
+            warnings.warn(
+                "Maximum number of iteration reached before convergence. Consider increasing "
+                "max_iter to improve the fit.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _held_out(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Return the rows to hold out, chosen as scikit-learn's own are."""
+        share = self.validation_fraction
+        splitter = StratifiedShuffleSplit if self._kind == "SGDClassifier" else ShuffleSplit
+        split = splitter(test_size=share, random_state=self.random_state)
+        train, held = next(split.split(np.zeros((len(y), 1)), y))
+        if weight is not None and not weight[held].any():
+            raise ValueError(
+                "The sample weights for validation set are all zero, consider using a different "
+                "random state."
+            )
+        if len(train) == 0 or len(held) == 0:
+            raise ValueError(
+                f"validation_fraction={share!r} of {len(y)} rows leaves {len(train)} to train on "
+                f"and {len(held)} to validate: change it, or disable early_stopping"
+            )
+        return held
+
+    def _judge(
+        self, X: Any, y: np.ndarray, weight: np.ndarray | None
+    ) -> Callable[[int], Callable[[np.ndarray, float], float]]:
+        """Return what gives for each problem the score of a model on rows held out."""
+        problems = self._problems(y)
+
+        def of_problem(k: int) -> Callable[[np.ndarray, float], float]:
+            target = problems[k][0]
+            truth = target["y"] if "y" in target else target["codes"] == target["positive"]
+
+            def score(w: np.ndarray, intercept: float) -> float:
+                p = np.asarray(safe_sparse_dot(X, w)) + intercept
+                if "codes" in target:
+                    return float(np.average((p > 0) == truth, weights=weight))
+                error = np.average((self._mean(p) - truth) ** 2, weights=weight)
+                mean = np.average(truth, weights=weight)
+                spread = np.average((truth - mean) ** 2, weights=weight)
+                return float(1 - error / spread) if spread > 0 else float(-error)
+
+            return score
+
+        return of_problem
+
+    def _keep(self, done: OneVsRestResult, why: str) -> None:
+        """Show the models of all problems, and keep what partial_fit needs to go on."""
+        results, W = done.results, done.W
+        b = done.b.astype(W.dtype)
+        self._forget()
+        self._show("", W, b)
+        if self.average:
+            last, mean = W.copy(), np.zeros_like(W)
+            last_b, mean_b = b.copy(), np.zeros_like(b)
+            for k, r in enumerate(results):
+                last[k], last_b[k] = r.last, r.last_intercept
+                if r.past.mean is not None:
+                    mean[k], mean_b[k] = r.past.mean, r.past.mean_intercept
+            self._show("_standard", last, last_b)
+            self._show("_average", mean, mean_b)
+            self._averaged = [r.past.averaged for r in results] + [0] * (len(W) - len(results))
+        self.n_iter_ = max((r.epochs for r in results), default=0)
+        self.t_ += max((r.rows for r in results), default=0)
+        if len(results) == len(W):
+            self._steps = [r.step for r in results]
+        seconds = sum(r.seconds for r in results)
+        first = results[0] if results else HogwildResult(W, 0.0)
+        self.fit_report_ = {
+            "threads": first.threads,
+            "mode": first.mode,
+            "reason": why or first.reason,
+            "order": first.order,
+            "steps": [r.step for r in results],
+            "seconds": seconds,
+            "rows_per_second": sum(r.rows for r in results) / seconds if seconds else 0.0,
+            "nnz_per_second": sum(r.nnz for r in results) / seconds if seconds else 0.0,
+            "stop": [r.message for r in results],
+        }
+        self.history_ = [
+            {"problem": k, **record} for k, r in enumerate(results) for record in r.history
+        ]
+
+    def _show(self, kind: str, W: np.ndarray, b: np.ndarray) -> None:
+        names = (f"{kind}_coef", f"{kind}_intercept") if kind else ("coef_", "intercept_")
+        setattr(self, names[0], W if self._kind == "SGDClassifier" else W[0])
+        setattr(self, names[1], b)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """Return the margins of shape (n_rows, n_problems)."""
+        check_is_fitted(self, "coef_")
+        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
+        coef = self.coef_ if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
+        return safe_sparse_dot(X, coef.T, dense_output=True) + self.intercept_
+
+    # ---- exports ----
+
+    def densify(self) -> Any:
+        """Make `coef_` a NumPy array, as it is after fit; return self."""
+        check_is_fitted(self, "coef_")
+        if sparse.issparse(self.coef_):
+            coef = self.coef_.toarray()
+            self.coef_ = coef if self._kind == "SGDClassifier" else coef.ravel()
+        return self
+
+    def sparsify(self) -> Any:
+        """Make `coef_` a sparse matrix, which saves memory where most of it is 0; return self."""
+        check_is_fitted(self, "coef_")
+        self.coef_ = sparse.csr_matrix(self.coef_)
+        return self
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's own estimator, fitted, with the same predictions.
+
+        Parameters that it does not have are left out, and `learning_rate="epoch_decay"` becomes
+        "constant".
+
+        Raises
+        ------
+        ValueError
+            If scikit-learn's has no such loss.
+        """
+        check_is_fitted(self, "coef_")
+        if self.loss not in LOSSES:
+            raise ValueError(f"scikit-learn's {self._kind} has no loss {self.loss!r}")
+        theirs = getattr(linear_model, self._kind)()
+        mine = self.get_params()
+        params = {name: mine[name] for name in theirs.get_params() if name in mine}
+        if self.learning_rate == "epoch_decay":
+            params["learning_rate"] = "constant"
+        theirs.set_params(**params)
+        for name in (
+            *("coef_", "intercept_", "classes_", "t_", "n_iter_", "n_features_in_"),
+            *("feature_names_in_", "_standard_coef", "_standard_intercept"),
+            *("_average_coef", "_average_intercept"),
+        ):
+            if hasattr(self, name):
+                value = getattr(self, name)
+                setattr(theirs, name, value.copy() if hasattr(value, "copy") else value)
+        return theirs
+
+
+#: Losses of the regressor that scikit-learn has.
+NUMBERS = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+
+
+def _weights(sample_weight: Any, X: Any) -> np.ndarray | None:
+    if sample_weight is None:
+        return None
+    given = np.asarray(sample_weight)
+    if given.shape == (X.shape[0],) and not given.any():
+        return np.zeros(given.shape)  # who trains says what is wrong with it
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if (weight < 0).any():
+        raise ValueError("sample_weight must not be negative")
+    return weight
+
+
+def _product(weight: Any, more: Any, dtype: np.dtype) -> np.ndarray | None:
+    if weight is None and more is None:
+        return None
+    product = np.multiply(1.0 if weight is None else weight, 1.0 if more is None else more)
+    return np.ascontiguousarray(product, dtype)
+
+
+def _overflow(epoch: int, message: str) -> str:
+    return (
+        f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
+        f"StandardScaler or MinMaxScaler might help. {message}"
+    )
+
+
+def _as_rows(X: Any) -> Any:
+    """Return X as CSR: a sparse one as it is, a dense one wrapped, or converted if mostly 0."""
+    if sparse.issparse(X):
+        return X
+    n, d = X.shape
+    if np.count_nonzero(X) < DENSE * X.size:
+        return sparse.csr_matrix(X)
+    X = np.ascontiguousarray(X)
+    rows = sparse.csr_matrix((n, d), dtype=X.dtype)
+    rows.data = X.reshape(-1)
+    rows.indices = np.tile(np.arange(d, dtype=np.int32), n)
+    rows.indptr = np.arange(n + 1, dtype=np.int64) * d
+    return rows
+
+
+def _print(p: Progress) -> None:
+    objective = "" if p.objective is None else f", objective {p.objective:.6g}"
+    print(
+        f"problem {p.problem + 1}/{p.problems}, epoch {p.epoch}/{p.epochs}, "
+        f"{p.nnz_per_second / 1e6:.0f} M non-zeros/s{objective}"
+    )

@@ -1,0 +1,203 @@
+"""One run of the native runner: its model, its slices, and the step size it begins with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastopt import _core
+from fastopt.sparse.rows import LARGEST_DECAY, PROBE_ROWS, Rows, Settings, Targets, objective_of
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier runs leave: rows they trained on, and the mean of their models if there is one.
+
+    `mean` is the mean of the models after `averaged` rows, `mean_intercept` that of the intercepts.
+    """
+
+    rows: float = 0.0
+    mean: np.ndarray | None = None
+    mean_intercept: float = 0.0
+    averaged: int = 0
+
+
+def native(
+    samples: _core.Samples,
+    settings: Settings,
+    gain: float,
+    step: float,
+    w: np.ndarray,
+    intercept: float,
+    *,
+    mode: str = "serial",
+    order: str = "blocks",
+    threads: int = 1,
+    merge_rows: int = 64,
+    h: np.ndarray | None = None,
+    h_intercept: float = 0.0,
+    average: np.ndarray | None = None,
+    copies: np.ndarray | None = None,
+    **more: Any,
+) -> _core.Hogwild:
+    """Return the native run of these settings; `more` is about the average."""
+    return _core.Hogwild(
+        samples,
+        settings.loss,
+        settings.shape,
+        mode,
+        settings.schedule,
+        order,
+        threads,
+        gain,
+        settings.l2,
+        step,
+        settings.decay,
+        settings.seed,
+        merge_rows,
+        w,
+        intercept,
+        h,
+        h_intercept,
+        average,
+        copies,
+        settings.l2 + settings.l1 if settings.rate is None else settings.rate,
+        power=settings.power,
+        l1=settings.l1,
+        positive=settings.positive,
+        aggressive=settings.aggressive,
+        most=settings.most if mode == "serial" else math.inf,
+        paid=np.zeros_like(w) if settings.l1 else None,
+        **more,
+    )
+
+
+class Run:
+    """One binary problem: the model, its workers, and their slices."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        order: str,
+        step: float,
+        w: np.ndarray,
+        intercept: float,
+        past: Past = Past(),
+    ) -> None:
+        settings, samples, threads = rows.settings, rows.samples, rows.threads
+        self.rows, self.threads, self.w, self.step, self.past = rows, threads, w, step, past
+        self.average = w.copy() if settings.average else None
+        # A merge walks over all columns: few enough cost little, and more of them learn faster.
+        per_row = max(samples.nonzeros / samples.rows, 1)
+        often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
+        merge_rows = max(512, often * samples.columns / per_row)
+        merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * threads))))
+        copies = h = None
+        h_intercept = 0.0
+        if rows.mode != "serial":
+            h, h_intercept = rows.curvature()
+        if rows.mode == "copies":
+            padded = -(-samples.columns // 32) * 32 + 32  # workers share no cache line
+            copies = np.empty(2 * threads * padded, rows.dtype)
+        more: dict[str, Any] = {"origin": float(past.rows)}
+        self.every_row = settings.average and settings.plain_mean and rows.mode == "serial"
+        if settings.plain_mean:
+            more |= {"forget": 0.0, "wait": max(0, settings.average_from - 1 - int(past.rows))}
+        if self.every_row:
+            more |= {"lag": np.zeros_like(w), "averaged": past.averaged}
+            more["average_intercept"] = past.mean_intercept
+            if past.mean is not None:
+                self.average[:] = past.mean
+        self.native = native(
+            samples,
+            settings,
+            rows.gain,
+            step,
+            w,
+            intercept,
+            mode=rows.mode,
+            order=order,
+            threads=threads,
+            merge_rows=merge_rows,
+            h=h,
+            h_intercept=h_intercept,
+            average=self.average,
+            copies=copies,
+            **more,
+        )
+        self.batches_done = 0
+
+    def model(self) -> tuple[np.ndarray, float]:
+        """Bring together what the workers have learned."""
+        intercept, average = self.native.settle()
+        if self.average is not None and self.native.averaged:
+            return self.average, average
+        return self.w, intercept
+
+    def left(self) -> Past:
+        """Return what a later run needs to go on with the mean; call it last."""
+        _, average = self.native.settle()
+        rows, past = self.native.done()[0], self.past
+        if self.average is None or not self.native.averaged:
+            return Past(past.rows + rows, past.mean, past.mean_intercept, past.averaged)
+        if self.every_row:
+            return Past(past.rows + rows, self.average, average, self.native.rows_averaged)
+        count = past.averaged + rows
+        share = rows / count
+        mean = self.average.copy()
+        if past.mean is not None:
+            mean += (1 - share) * (past.mean - mean)
+        average += (1 - share) * (past.mean_intercept - average)
+        return Past(past.rows + rows, mean, average, count)
+
+    def slower(self) -> None:
+        """Divide the step by 5."""
+        self.step /= 5
+        self.native.go_on_with(self.step)
+
+    def advance(self, batches: int, end: int) -> int:
+        """Train on the next batches, at most to the batch `end`; return how many."""
+        batches = max(1, min(batches, end - self.batches_done))
+        self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
+        self.batches_done += batches
+        return batches
+
+
+def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) -> float:
+    """Return the step size that a pass over a sample of the rows likes best (a few if it is small).
+
+    The first guess is one over the mean squared norm of the rows; factors of 4 from there are
+    tried downhill, judged by the objective on a second sample.
+    """
+    settings = rows.settings
+    (fit, fit_rows), (test, test_rows) = rows.probe()
+    target.give(fit, fit_rows)
+    target.give(test, test_rows)
+    most = LARGEST_DECAY / settings.l2 if settings.l2 else math.inf
+    passes = 1 if len(fit_rows) >= PROBE_ROWS else 4 * PROBE_ROWS // len(fit_rows)
+
+    def tried(step: float) -> float:
+        w, average = w0.copy(), w0.copy()
+        run = native(fit, settings, rows.gain, step, w, intercept0, average=average)
+        run.slice(0, run.batches * passes, 1)
+        averaged = run.averaged and settings.average and not settings.plain_mean
+        intercept = run.settle()[averaged]
+        seen = average if averaged else w
+        value = objective_of(test, seen, intercept, settings, 1)
+        return math.inf if run.diverged or not math.isfinite(value) else value
+
+    step = min(1 / (rows.mean_norm + rows.mean_square), most)
+    best = tried(step)
+    for factor in (0.25, 4.0):
+        moved = False
+        while 1e-30 < step * factor <= most:
+            value = tried(step * factor)
+            if not (value < best or math.isinf(best)):
+                break
+            step, best, moved = step * factor, value, True
+        if moved:
+            break
+    return step
