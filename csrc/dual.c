@@ -16,33 +16,12 @@
 #include <string.h>
 
 #include "dual.h"
+#include "order.h"
 
 static const fo_dual_kernels *kernels(void) { return fo_current()->dual; }
 
-static uint64_t mix(uint64_t x) { /* splitmix64 */
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
 static ptrdiff_t blocks_in(const fo_dual_worker *me) {
     return (me->high - me->low + FO_ROWS - 1) / FO_ROWS;
-}
-
-/* A permutation of 0..n-1: as in hogwild.c. */
-static uint64_t permuted(uint64_t i, uint64_t n, uint64_t key) {
-    int bits = 2;
-    while (bits < 63 && (UINT64_C(1) << bits) < n) bits++;
-    const uint64_t mask = (UINT64_C(1) << bits) - 1;
-    do {
-        for (uint64_t round = 0; round < 4; round++) {
-            const uint64_t k = mix(key + round);
-            i = (i * (k | 1) + (k >> 32)) & mask;
-            i ^= i >> ((bits + 1) / 2);
-        }
-    } while (i >= n);
-    return i;
 }
 
 /* The rows [low, high) of a worker's block in this epoch; none past its last. */
@@ -51,7 +30,7 @@ static void rows_of(const fo_ascent *run, const fo_dual_worker *me, ptrdiff_t bl
     const ptrdiff_t blocks = blocks_in(me);
     *low = *high = me->high;
     if (block >= blocks) return;
-    if (run->shuffle) block = (ptrdiff_t)permuted((uint64_t)block, (uint64_t)blocks, key);
+    if (run->shuffle) block = (ptrdiff_t)fo_permute((uint64_t)block, (uint64_t)blocks, key);
     *low = me->low + block * FO_ROWS;
     *high = *low + FO_ROWS < me->high ? *low + FO_ROWS : me->high;
 }
@@ -63,7 +42,7 @@ typedef struct {
 } round_job;
 
 static uint64_t epoch_key(const fo_ascent *run, const fo_dual_worker *me) {
-    return mix(run->seed + mix((uint64_t)run->epoch * 1024 + (uint64_t)(me - run->worker)));
+    return fo_mix(run->seed + fo_mix((uint64_t)run->epoch * 1024 + (uint64_t)(me - run->worker)));
 }
 
 static void walk_body(void *ctx, int k, int n) {
@@ -80,7 +59,7 @@ static void walk_body(void *ctx, int k, int n) {
             rows_of(run, me, block, key, &low, &high);
             if (low >= high) continue;
             kernels()->ascend[s->dtype][s->index_type](
-                &run->d, me, low, high, run->shuffle ? mix(key + (uint64_t)block) | 1 : 0,
+                &run->d, me, low, high, run->shuffle ? fo_mix(key + (uint64_t)block) | 1 : 0,
                 run->workers > 1);
             me->rows += high - low;
             me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);

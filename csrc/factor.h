@@ -3,6 +3,7 @@
 #define FASTOPT_FACTOR_H
 
 #include "fastopt.h"
+#include "order.h"
 
 enum {
     FO_RATED_SQUARED,
@@ -125,13 +126,6 @@ typedef struct {
     uint64_t key;
     uint32_t first[2], size[2], own; /* own: share of the own band, of 2^32 */
 } fo_negatives;
-
-static inline uint64_t fo_mix(uint64_t x) { /* splitmix64 */
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
 
 /* x times size, x being a share of 2^32. */
 static inline uint32_t fo_share(uint32_t x, uint32_t size) {

@@ -229,6 +229,15 @@ def resolve(threads: int | None = None, name: str = "threads") -> int:
     return _runnable(_checked(threads, name))
 
 
+def why_serial(threads: int) -> str:
+    """Return why so many threads, as asked for, can only be one here; empty if they can be more."""
+    if _core.openmp() == "none":
+        return "built without OpenMP"
+    if _core.forked():
+        return "child of a process that used threads"
+    return "one thread" if threads == 1 else ""
+
+
 def warn_if_forked() -> bool:
     """Return whether this process must stay on one thread because of a fork; warn once if so."""
     global _warned

@@ -14,6 +14,7 @@ from fastopt import _core
 from fastopt.checks import check_callable, flag
 from fastopt.factorization.factors import FactorizationResult, FactorProgress, Model, Settings
 from fastopt.factorization.ratings import Grid, Ratings
+from fastopt.threads import why_serial
 
 SLICE = 0.04  # seconds of native work between two looks at Ctrl-C and the callback
 CALLBACK_EVERY = 0.05  # seconds, at least
@@ -25,12 +26,8 @@ Callback = Callable[[FactorProgress], Any]
 def choose_mode(settings: Settings, n: int, most: int) -> tuple[str, int, str]:
     """Return mode, threads (so many can be of use), and why."""
     threads = settings.threads
-    if _core.openmp() == "none":
-        return "serial", 1, "built without OpenMP"
-    if _core.forked():
-        return "serial", 1, "child of a process that used threads"
-    if threads == 1:
-        return "serial", 1, "one thread"
+    if why := why_serial(threads):
+        return "serial", 1, why
     if settings.mode == "auto":
         threads = min(threads, n // RATINGS_PER_THREAD)
         if threads < 2:

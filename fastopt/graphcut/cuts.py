@@ -15,11 +15,11 @@ from fastopt import _core, memory
 from fastopt.checks import check_callable, count, flag, number, one_of
 from fastopt.graphcut import rounding
 from fastopt.graphcut.graphs import Problem
-from fastopt.threads import resolve
+from fastopt.slices import next_slice
+from fastopt.threads import resolve, why_serial
 
 METHODS, SCHEDULES = _core.CUT_METHODS, _core.CUT_SCHEDULES
 CALLBACK_EVERY = 0.05  # seconds, at least
-SLICE = 0.025  # seconds of native work between two looks at Ctrl-C
 EDGES_PER_WORKER = 16384  # with fewer edges, a thread costs more than it brings
 CHECK = 10  # epochs between two looks at the cut, at first
 SEED = 1e30  # z of a seed: no step changes it, and its projection is 0 or 1 exactly
@@ -143,12 +143,8 @@ class Settings:
 
 def choose_mode(edges: int, threads: int) -> tuple[str, int, str]:
     """Return mode, threads, and why."""
-    if _core.openmp() == "none":
-        return "serial", 1, "built without OpenMP"
-    if _core.forked():
-        return "serial", 1, "child of a process that used threads"
-    if threads == 1:
-        return "serial", 1, "one thread"
+    if why := why_serial(threads):
+        return "serial", 1, why
     useful = min(threads, edges // EDGES_PER_WORKER)
     if useful < 2:
         return "serial", 1, f"{edges} edges are too few for more than one thread"
@@ -307,7 +303,7 @@ def solve(problem: Problem, settings: Settings, callback: Callback | None = None
             done = min(blocks, end - run.native.done)
             run.native.slice(done, run.threads)
             now = time.perf_counter()
-            blocks = max(1, int(done * min(4.0, SLICE / max(now - before, 1e-9))))
+            blocks = next_slice(done, now - before)
             if run.native.done == end and check <= settings.epochs:
                 run.look()
                 history.append(record())

@@ -12,8 +12,9 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import check_callable, number, one_of
+from fastopt.slices import next_slice
 from fastopt.sparse.rows import Rows, Settings, Targets, targets
-from fastopt.sparse.runner import CALLBACK_EVERY, SLICE, Callback, HogwildResult, Progress
+from fastopt.sparse.runner import CALLBACK_EVERY, Callback, HogwildResult, Progress
 
 __all__ = ["DualResult", "sdca"]
 
@@ -272,7 +273,7 @@ def ascend(
             before = time.perf_counter()
             ended = run.slice(rounds, workers)
             now = time.perf_counter()
-            rounds = min(max(1, int(rounds * min(4.0, SLICE / max(now - before, 1e-9)))), 1 << 30)
+            rounds = min(next_slice(rounds, now - before), 1 << 30)
             if ended:
                 record = {"epoch": run.epoch, "seconds": now - start - aside, "rows": run.done()[0]}
                 result.history.append(record)

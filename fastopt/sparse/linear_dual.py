@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastopt.sparse import dual
-from fastopt.sparse.one_vs_rest import OneVsRestResult
 from fastopt.sparse.rows import Rows, Targets
 from fastopt.sparse.runner import Callback
 
@@ -29,37 +27,23 @@ def refuse(estimator: Any, loss: str) -> None:
             raise ValueError(f"optimizer='sdca' cannot do {name}: use optimizer='sgd'")
 
 
-def ascend_all(
+def ascend(
     rows: Rows,
-    problems: Sequence[Targets],
-    W: np.ndarray,
-    b: np.ndarray,
+    targets: Targets,
+    w0: np.ndarray,
+    intercept0: float,
     *,
     tol: float | None,
     target: float | None,
     deadline: float | None,
     callback: Callback | None,
-) -> OneVsRestResult:
-    """Train every problem from 0; its model becomes its row of W and b."""
-    out = OneVsRestResult(W, b, [])
-
-    def keep(k: int, result: dual.DualResult) -> None:
-        W[k], b[k] = result.w, result.intercept
-        result.w, result.beta, result.last = W[k], None, W[k]
-        result.last_intercept = result.intercept
-        out.results.append(result)
-
-    for k, one in enumerate(problems):
-        one.give(rows.samples)
-        left = None if deadline is None else max(deadline - time.perf_counter(), 1e-9)
-        goal = -math.inf if target is None else target
-        try:
-            keep(k, dual.ascend(rows, tol or 0.0, left, callback, False, goal, k, len(problems)))
-        except KeyboardInterrupt as interrupt:
-            if hasattr(interrupt, "result"):
-                keep(k, interrupt.result)
-            interrupt.result = out
-            raise
-        if out.results[-1].status == "stopped":
-            break
-    return out
+    problem: int,
+    problems: int,
+) -> dual.DualResult:
+    """Train one problem of `solve_all`, from 0 whatever the model is."""
+    targets.give(rows.samples)
+    left = None if deadline is None else max(deadline - time.perf_counter(), 1e-9)
+    goal = -math.inf if target is None else target
+    result = dual.ascend(rows, tol or 0.0, left, callback, False, goal, problem, problems)
+    result.beta = None  # as many numbers as rows, which nobody asks for here
+    return result

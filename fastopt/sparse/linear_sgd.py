@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
 )
 
 from fastopt.checks import count, flag, number, one_of
-from fastopt.sparse.linear_dual import ascend_all, refuse
+from fastopt.sparse.linear_dual import ascend, refuse
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
 from fastopt.sparse.run import Past
@@ -270,11 +270,12 @@ class LinearSGD:
                     raise ValueError(
                         "optimizer='sdca' takes no coef_init, intercept_init and validation"
                     )
-                return ascend_all(
+                return solve_all(
                     rows,
                     problems,
                     W,
                     b,
+                    train=ascend,
                     tol=self.tol,
                     target=self.target,
                     deadline=deadline,

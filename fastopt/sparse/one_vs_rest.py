@@ -102,12 +102,13 @@ def solve_all(
     W: np.ndarray,
     b: np.ndarray,
     *,
+    train: Callable[..., HogwildResult] = solve,
     each: Callable[[int], dict[str, Any]] = lambda k: {},
     **same: Any,
 ) -> OneVsRestResult:
     """Train every problem from its row of W and b, which become the models.
 
-    `same` and `each(k)` are keyword arguments of `solve`, for all problems and for the k-th. A
+    `same` and `each(k)` are keyword arguments of `train`, for all problems and for the k-th. A
     callback that stops ends all problems, and so does Ctrl-C.
     """
     rows.need_memory(len(problems))
@@ -121,7 +122,7 @@ def solve_all(
     for k, target in enumerate(problems):
         try:
             last = {"problem": k, "problems": len(problems)}
-            keep(k, solve(rows, target, W[k].copy(), float(b[k]), **same, **each(k), **last))
+            keep(k, train(rows, target, W[k].copy(), float(b[k]), **same, **each(k), **last))
         except KeyboardInterrupt as interrupt:
             if hasattr(interrupt, "result"):
                 keep(k, interrupt.result)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
-from fastopt.threads import resolve
+from fastopt.threads import resolve, why_serial
 
 LOSSES, SCHEDULES = _core.LOSSES, _core.SCHEDULES
 #: Losses of two classes, whose targets are -1 and +1.
@@ -293,12 +293,8 @@ def choose_mode(
         return "serial", 1, "asked for"
     if serial and threads > 1:
         return "serial", 1, f"{serial} is for one thread"
-    if _core.openmp() == "none":
-        return "serial", 1, "built without OpenMP"
-    if _core.forked():
-        return "serial", 1, "child of a process that used threads"
-    if threads == 1:
-        return "serial", 1, "one thread"
+    if why := why_serial(threads):
+        return "serial", 1, why
     if mode != "auto":
         return mode, threads, "asked for"
     useful = min(threads, samples.rows // ROWS_PER_WORKER)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from fastopt.checks import check_callable, number
+from fastopt.slices import SLICE, next_slice
 from fastopt.sparse.rows import Rows, Settings, Targets, column, objective_of, targets
 from fastopt.sparse.run import Past, Run, auto_step
 from fastopt.sparse.stopping import Watch
 
 CALLBACK_EVERY = 0.05  # seconds, at least
-SLICE = 0.025  # seconds of native work between two looks at Ctrl-C and the callback
 
 
 @dataclass
@@ -208,7 +208,7 @@ def solve(
             before = time.perf_counter()
             done = run.advance(batches, (epoch + 1 if track else settings.epochs) * per_epoch)
             now = time.perf_counter()
-            batches = max(1, int(done * min(4.0, SLICE / max(now - before, 1e-9))))
+            batches = next_slice(done, now - before)
             if run.native.diverged:
                 return finish("diverged", "")
             # A slice may hold many small epochs: theirs are shares of its time.
