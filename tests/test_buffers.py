@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastopt
+from fastopt.rules import precision
 
 bf16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
 F4, F8, F2 = map(np.dtype, ("f4", "f8", "f2"))
@@ -84,7 +85,7 @@ def options(draw, rule, dtypes):
     o["zero_grad"] = draw(maybe)
     o["nonfinite"] = draw(st.sampled_from(["propagate", "mask", "skip"]))
     if not dtypes.isdisjoint({F2, bf16}):
-        o["rounding"] = draw(st.sampled_from(fastopt.precision.ROUNDINGS))
+        o["rounding"] = draw(st.sampled_from(precision.ROUNDINGS))
     if rule in COMPRESSED and dtypes != {F8}:
         o["state_dtype"] = draw(st.sampled_from([None, None, "bfloat16", "8bit"]))
     return o

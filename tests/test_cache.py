@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from fastopt._core import checksums
 
-import fastopt
-from fastopt.data import DataError, builder, cache, open_data
+from fastopt.data import DataError, builder, cache, open_data, sources
 from fastopt.data.cache import Cache, writing
 from fastopt.data.csr import CSR
 
@@ -107,8 +106,8 @@ def test_stale_caches_are_written_anew(path, no_parsing):
 
 
 def test_weights_and_wide_columns_may_come_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(fastopt.sources, "BLOCK", 1)
-    monkeypatch.setattr(fastopt.sources, "PIECE", 64)
+    monkeypatch.setattr(sources, "BLOCK", 1)
+    monkeypatch.setattr(sources, "PIECE", 64)
     path = tmp_path / "late.svm"
     path.write_text("1 1:1 2:2\n" * 100 + "2 7:1 3000000000:1\n" + "1 1:1\n" * 100)
     same(open_data(path).to_csr(), open_data(path, cache=False).to_csr())

@@ -187,7 +187,7 @@ def test_too_few_packages_is_an_error_that_says_where_it_looked(tmp_path, monkey
 
 def test_hashes_do_not_depend_on_the_process(library):
     script = (
-        "import sys, hashlib; from fastopt import demo; d = demo.load([('', sys.argv[1])]);"
+        "import sys, hashlib; from fastopt.data import demo; d = demo.load([('', sys.argv[1])]);"
         "print(hashlib.sha256(b''.join(getattr(d, k).tobytes() for k in ('y_train', 'y_test')) +"
         "d.X_train.indices.tobytes() + d.X_train.data.tobytes()).hexdigest())"
     )

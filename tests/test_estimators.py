@@ -218,8 +218,9 @@ def test_interrupt_keeps_the_model(monkeypatch):
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    for name in ("estimators", "sgd_classifier", "sgd_regressor", "linear_sgd"):
-        monkeypatch.delitem(sys.modules, f"fastopt.{name}")
+    monkeypatch.delitem(sys.modules, "fastopt.estimators")
+    for name in ("sgd_classifier", "sgd_regressor", "linear_sgd"):
+        monkeypatch.delitem(sys.modules, f"fastopt.sparse.{name}")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(ImportError, match=r"pip install 'fastopt\[sklearn\]'"):
         _ = fastopt.SGDClassifier

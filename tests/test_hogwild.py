@@ -581,7 +581,7 @@ def test_callback_sees_progress_and_can_stop():
     )  # fmt: skip
     times, records = zip(*seen, strict=True)
     assert result.status == "stopped" and len(seen) == 4 and np.isfinite(result.w).all()
-    assert np.diff(times).min() >= 0.05
+    assert np.diff(times).min() >= 0.045  # 50 ms, by clocks read a little apart
     assert all(r.epochs == 10_000 and r.rows_total == 60_000 * 10_000 for r in records)
     assert np.diff([r.rows_done for r in records]).min() > 0
     assert records[-1].rows_done == result.rows and records[-1].nnz_per_second > 0

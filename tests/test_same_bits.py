@@ -12,6 +12,7 @@ import pytest
 
 import fastopt
 from fastopt import _core
+from fastopt.rules import precision
 from fastopt.rules.base import Common, Optimizer
 from fastopt.rules.wrappers import SAM, Lookahead
 
@@ -102,8 +103,8 @@ def test_every_option_is_tried():
     missing = Common.__annotations__.keys() - tried - HERE
     assert not missing, f"add {sorted(missing)} to OPTIONS"
     for key, values in {
-        "rounding": fastopt.precision.ROUNDINGS,
-        "state_dtype": fastopt.precision.STATE_DTYPES[1:],
+        "rounding": precision.ROUNDINGS,
+        "state_dtype": precision.STATE_DTYPES[1:],
         "nonfinite": ("mask", "skip"),
         "clip_per": ("tensor", "row"),
     }.items():
