@@ -318,6 +318,7 @@ typedef struct {
     double intercept, *out;
     int loss;
     double shape;
+    const fo_user *user;
 } pass;
 
 static void margins_body(void *ctx, int k, int n) {
@@ -348,21 +349,27 @@ static void loss_body(void *ctx, int k, int n) {
     for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
         const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
         kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, margin);
-        double sum = 0;
+        double sum = 0, derivative;
         for (ptrdiff_t i = low; i < high; i++) {
             const double y =
                 s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
             const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
-            sum += weight * kernels->value[p->loss](margin[i - low], y, p->shape);
+            sum += weight * (p->user ? fo_ask(p->user, margin[i - low], y, &derivative)
+                                     : kernels->value[p->loss](margin[i - low], y, p->shape));
         }
         p->out[b] = sum;
     }
 }
 
-double fo_samples_loss(const fo_samples *s, int loss, double shape, const void *w, double intercept,
-                       double *partials, int threads) {
-    pass p = {
-        .s = s, .w = w, .intercept = intercept, .out = partials, .loss = loss, .shape = shape};
+double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
+                       const void *w, double intercept, double *partials, int threads) {
+    pass p = {.s = s,
+              .w = w,
+              .intercept = intercept,
+              .out = partials,
+              .loss = loss,
+              .shape = shape,
+              .user = user};
     fo_parallel(loss_body, &p, threads);
     double sum = 0;
     for (ptrdiff_t b = 0; b < fo_samples_partials(s); b++) sum += partials[b];

@@ -3,8 +3,10 @@
 #define FASTOPT_HOGWILD_H
 
 #include "fastopt.h"
+#include "user.h"
 
 enum { FO_LOSSES = 11 };              /* losses.inc */
+enum { FO_USER_LOSS = FO_LOSSES };    /* the caller's, after them */
 enum { FO_ROWS = 64, FO_BLOCKS = 8 }; /* rows in a block, blocks in a batch: see hogwild.c */
 
 /* Rows in CSR form with their targets. Where codes is set, the target is +1 for the rows whose
@@ -28,8 +30,9 @@ static inline ptrdiff_t fo_pointer(const fo_samples *s, ptrdiff_t i) {
 typedef struct {
     double step, keep; /* of each row: the learning rate, and what L2 leaves of the weights */
     double scale, intercept;
-    double gain;  /* the intercept's step is gain times as long; 0 leaves it alone */
-    double shape; /* the loss's own number */
+    double gain;         /* the intercept's step is gain times as long; 0 leaves it alone */
+    double shape;        /* the loss's own number */
+    const fo_user *user; /* the caller's loss, or NULL */
     int diverged;
     /* Of the careful loop alone: see hogwild.inc. */
     void *paid;                /* L1, or NULL: what each column has paid, with the weight's sign */
@@ -63,7 +66,7 @@ typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
 
 struct fo_sparse_kernels {
-    fo_train *train[2][FO_LOSSES][FO_DTYPES][FO_INDEX_TYPES]; /* plain, careful */
+    fo_train *train[2][FO_LOSSES + 1][FO_DTYPES][FO_INDEX_TYPES]; /* plain, careful */
     const char *loss_names[FO_LOSSES];
     double (*value[FO_LOSSES])(double p, double y, double shape);
     fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
@@ -132,8 +135,8 @@ int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, pt
                      int threads);
 /* Sum of weight * loss over all rows, in an order that depends on nothing but their number.
    Needs room for fo_samples_partials(s) doubles, and so does the check. */
-double fo_samples_loss(const fo_samples *s, int loss, double shape, const void *w, double intercept,
-                       double *partials, int threads);
+double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
+                       const void *w, double intercept, double *partials, int threads);
 ptrdiff_t fo_samples_partials(const fo_samples *s);
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                         int threads);

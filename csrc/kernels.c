@@ -54,7 +54,7 @@ static int within_i64(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
 }
 
 static const fo_sparse_kernels sparse = {
-    .train = {{LOSSES(TRAIN_ENTRY)}, {LOSSES(CAREFUL_ENTRY)}},
+    .train = {{LOSSES(TRAIN_ENTRY) TRAIN_ENTRY(user)}, {LOSSES(CAREFUL_ENTRY) CAREFUL_ENTRY(user)}},
     .loss_names = {LOSSES(NAME_ENTRY)},
     .value = {LOSSES(VALUE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},

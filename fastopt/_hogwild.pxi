@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 
 cdef extern from "hogwild.h" nogil:
     enum:
+        FO_USER_LOSS
         FO_BAD_POINTERS
         FO_BAD_INDEX
     ctypedef struct fo_samples:
@@ -25,6 +26,7 @@ cdef extern from "hogwild.h" nogil:
         double intercept
         double gain
         double shape
+        const fo_user *user
         void *paid
         double l1
         void *lag
@@ -75,8 +77,8 @@ cdef extern from "hogwild.h" nogil:
     void fo_hogwild_settle(fo_hogwild *run)
     int fo_samples_check(const fo_samples *s, Py_ssize_t length, double *partials,
                          Py_ssize_t *where, int threads)
-    double fo_samples_loss(const fo_samples *s, int loss, double shape, const void *w,
-                           double intercept, double *partials, int threads)
+    double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
+                           const void *w, double intercept, double *partials, int threads)
     Py_ssize_t fo_samples_partials(const fo_samples *s)
     void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                             int threads)
@@ -201,9 +203,10 @@ cdef class Samples:
             raise ValueError(f"{name} must have X's dtype and {self.columns} numbers")
         return view.buf
 
-    def loss(self, str loss, double shape, w, double intercept, int threads):
+    def loss(self, loss, double shape, w, double intercept, int threads):
         """Return the sum of weight * loss over all rows."""
-        cdef int which = LOSSES.index(loss)
+        cdef const fo_user *user = user_of(loss)
+        cdef int which = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
         if self.s.y == NULL and self.s.codes == NULL:
             raise ValueError("y is not set")
         cdef Buffers buffers = Buffers()
@@ -211,7 +214,7 @@ cdef class Samples:
         cdef double *partials = scratch(&self.s)
         cdef double total
         with nogil:
-            total = fo_samples_loss(&self.s, which, shape, model, intercept, partials,
+            total = fo_samples_loss(&self.s, which, shape, user, model, intercept, partials,
                                     threads)
         free(partials)
         return total
@@ -251,9 +254,10 @@ cdef class Hogwild:
     cdef fo_hogwild run
     cdef Samples samples
     cdef Buffers held, held_targets
+    cdef object loss  # a user's must live
     cdef readonly Py_ssize_t batches
 
-    def __cinit__(self, Samples samples, str loss, double shape, str mode, str schedule,
+    def __cinit__(self, Samples samples, loss, double shape, str mode, str schedule,
                   str order, int workers, double gain, double l2, double step, double decay,
                   uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
                   double h_intercept, average, copies, double rate, double power=0.5,
@@ -268,7 +272,10 @@ cdef class Hogwild:
         if (mode == "copies") != (copies is not None) or (mode == "serial") != (h is None):
             raise ValueError(f"mode {mode!r} does not fit h and copies")
         self.run.samples, self.held_targets = samples.s, samples.held_targets
-        self.run.loss, self.run.mode = LOSSES.index(loss), MODES.index(mode)
+        cdef const fo_user *user = user_of(loss)
+        self.loss = loss
+        self.run.loss = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
+        self.run.mode = MODES.index(mode)
         self.run.schedule = SCHEDULES.index(schedule)
         self.run.order = ORDERS.index(order)
         self.run.l2, self.run.step, self.run.decay = l2, step, decay
@@ -299,6 +306,7 @@ cdef class Hogwild:
             self.run.worker[k].walk.scale = 1
             self.run.worker[k].walk.gain = gain
             self.run.worker[k].walk.shape = shape
+            self.run.worker[k].walk.user = user
             self.run.worker[k].walk.intercept = self.run.worker[k].base_intercept = intercept
             if room != NULL:
                 self.run.worker[k].v = room + 2 * k * stride

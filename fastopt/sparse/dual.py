@@ -144,6 +144,8 @@ def sdca(
     >>> result.w.round(4).tolist(), result.gap <= 1e-6 * result.objective, result.status
     ([1.0], True, 'finished')
     """
+    if not isinstance(loss, str):
+        raise ValueError("sdca takes no loss of your own, for it needs its dual: use hogwild")
     one_of("loss", loss, tuple(LOSSES))
     settings = Settings.check(
         loss=loss,

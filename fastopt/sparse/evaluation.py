@@ -15,7 +15,7 @@ def objective(
     w: Any,
     intercept: float = 0.0,
     *,
-    loss: str = "logistic",
+    loss: Any = "logistic",
     l2: float = 0.0,
     sample_weight: Any = None,
     threads: int | None = None,
@@ -27,7 +27,7 @@ def objective(
     The bits do not depend on `threads`. Parameters are those of `hogwild`.
     """
     rows = Rows(X, evaluation(loss, l2, threads, epsilon, quantile), sample_weight)
-    Targets(rows, y=targets(y, rows.n, rows.dtype, loss)).give(rows.samples)
+    Targets(rows, y=targets(y, rows.n, rows.dtype, rows.settings.loss)).give(rows.samples)
     w = column("w", w, rows.samples.columns, rows.dtype, "column")
     return objective_of(rows.samples, w, float(intercept), rows.settings, rows.settings.threads)
 
@@ -68,7 +68,7 @@ def margins(X: Any, W: Any, b: Any, *, threads: int | None = None) -> np.ndarray
 
 
 def evaluation(
-    loss: str, l2: float, threads: int | None, epsilon: float = 0.1, quantile: float = 0.5
+    loss: Any, l2: float, threads: int | None, epsilon: float = 0.1, quantile: float = 0.5
 ) -> Settings:
     """Return settings for passes over rows that train nothing."""
     return Settings.check(

@@ -13,8 +13,12 @@ from fastopt.sparse.rows import Rows, Targets
 from fastopt.sparse.runner import Callback
 
 
-def refuse(estimator: Any, loss: str) -> None:
+def refuse(estimator: Any, loss: Any) -> None:
     """Raise if a parameter asks for what dual coordinate ascent cannot do."""
+    if not isinstance(loss, str):
+        raise ValueError(
+            "optimizer='sdca' takes no loss of your own, for it needs its dual: use optimizer='sgd'"
+        )
     if loss not in dual.LOSSES:
         raise ValueError(f"optimizer='sdca' has no loss {estimator.loss!r}: use optimizer='sgd'")
     if estimator.penalty != "l2" or not estimator.alpha > 0:

@@ -28,6 +28,7 @@ from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
 from fastopt.sparse.run import Past
 from fastopt.sparse.runner import HogwildResult, Progress, UnscaledError
 from fastopt.sparse.stopping import Watch
+from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve
 
 #: scikit-learn's name -> the runner's, and the loss's own number by default.
@@ -72,6 +73,26 @@ class LinearSGD:
 
     loss_functions: dict[str, tuple[Any, ...]] = LOSSES
 
+    def __sklearn_clone__(self) -> Any:
+        if isinstance(self.loss, str):
+            return super().__sklearn_clone__()
+        plain = type(self)(
+            **{**self.get_params(deep=False), "loss": next(iter(self.loss_functions))}
+        )
+        plain.__dict__.update({k: v for k, v in vars(self).items() if k == "_metadata_request"})
+        twin = plain.__sklearn_clone__()
+        twin.loss = self.loss  # a function of this process cannot be copied, and need not be
+        return twin
+
+    def __getstate__(self) -> Any:
+        if not isinstance(self.loss, str):
+            raise TypeError(
+                "loss is a compiled function of this process, which cannot be saved: "
+                "set_params(loss=...) to a name before, which leaves the predictions as they are, "
+                "and give it again afterwards"
+            )
+        return super().__getstate__()
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -79,7 +100,7 @@ class LinearSGD:
 
     def _check(self, partial: bool = False) -> None:
         """Raise if a parameter has a value that it may not have."""
-        one_of("loss", self.loss, tuple(self.loss_functions))
+        loss = self._loss()
         one_of("penalty", self.penalty, PENALTIES)
         one_of("learning_rate", self.learning_rate, tuple(SCHEDULES))
         one_of("optimizer", self.optimizer, ("sgd", "sdca"))
@@ -109,12 +130,12 @@ class LinearSGD:
         if self.n_jobs is not None and (count("n_jobs", self.n_jobs, -(1 << 62)) == 0):
             raise ValueError("n_jobs must be None or an integer other than 0, got 0")
         needed = "hinge" if self._kind == "SGDClassifier" else "epsilon_insensitive"
-        if self.learning_rate in ("pa1", "pa2") and self.loss != needed:
+        if self.learning_rate in ("pa1", "pa2") and loss != self.loss_functions[needed][0]:
             raise ValueError(
                 f"Learning rate {self.learning_rate!r} only works with loss {needed!r}"
             )
         if self.optimizer == "sdca":
-            refuse(self, self.loss_functions[self.loss][0])
+            refuse(self, loss)
         if partial and self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")
         if self.power_t < 0:
@@ -123,6 +144,11 @@ class LinearSGD:
                 FutureWarning,
                 stacklevel=4,
             )
+
+    def _loss(self) -> Any:
+        """Return the runner's loss: a name, or a compiled function."""
+        loss = loss_of(self.loss, tuple(self.loss_functions))
+        return self.loss_functions[loss][0] if isinstance(loss, str) else loss
 
     def _settings(self, epochs: int, partial: bool, was_sparse: bool) -> tuple[Settings, str]:
         """Return the runner's settings, and why that many threads."""
@@ -140,7 +166,7 @@ class LinearSGD:
             why = "alpha * eta0 is so large that one thread alone can shrink the weights"
         rates = {"auto": None if optimal else 1.0, "sklearn": 0.01 if was_sparse else 1.0}
         settings = Settings.check(
-            loss=self.loss_functions[self.loss][0],
+            loss=self._loss(),
             l2=l2,
             l1=alpha * share,
             epochs=epochs,
@@ -440,7 +466,7 @@ class LinearSGD:
             If scikit-learn's has no such loss.
         """
         check_is_fitted(self, "coef_")
-        if self.loss not in LOSSES:
+        if not isinstance(self.loss, str) or self.loss not in LOSSES:
             raise ValueError(f"scikit-learn's {self._kind} has no loss {self.loss!r}")
         theirs = getattr(linear_model, self._kind)()
         mine = self.get_params()

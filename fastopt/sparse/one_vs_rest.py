@@ -69,7 +69,7 @@ def one_vs_rest(
     """
     check_callable("callback", callback)
     n_classes = count("n_classes", n_classes, 2)
-    if settings.loss not in OF_CLASSES:
+    if isinstance(settings.loss, str) and settings.loss not in OF_CLASSES:
         raise ValueError(
             f"loss must be one of {', '.join(map(repr, OF_CLASSES))} for one_vs_rest, got "
             f"{settings.loss!r}"

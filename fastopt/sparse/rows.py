@@ -10,12 +10,13 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
+from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve, why_serial
 
 LOSSES, SCHEDULES = _core.LOSSES, _core.SCHEDULES
 #: Losses of two classes, whose targets are -1 and +1.
 OF_CLASSES = ("hinge", "logistic", "squared_hinge", "modified_huber", "perceptron")
-#: The largest second derivative of a loss, 1 where it is not given.
+#: The largest second derivative of a loss, 1 where it is not given or the loss is a user's.
 CURVATURES = {
     "logistic": 0.25,
     "squared_hinge": 2.0,
@@ -44,7 +45,7 @@ def column(name: str, values: Any, size: int, dtype: np.dtype, per: str = "row")
     return column
 
 
-def targets(y: Any, rows: int, dtype: np.dtype, loss: str) -> np.ndarray:
+def targets(y: Any, rows: int, dtype: np.dtype, loss: str | _core.UserLoss) -> np.ndarray:
     """Return the targets: -1 or +1 if the loss is one of classes."""
     target = column("y", y, rows, dtype)
     if loss in OF_CLASSES and not (np.abs(target) == 1).all():
@@ -76,7 +77,7 @@ class Settings:
     row `average_from` on, `most` for derivatives on one thread, and `relative` weights.
     """
 
-    loss: str
+    loss: str | _core.UserLoss
     l2: float
     epochs: int
     step: float | None
@@ -121,7 +122,7 @@ class Settings:
     def check(
         cls,
         *,
-        loss: str,
+        loss: Any,
         l2: float,
         epochs: int,
         step: float | str,
@@ -145,7 +146,7 @@ class Settings:
             raise ValueError(f"step must be 'auto' or a positive number, got {step!r}")
         most = LARGEST_DECAY / l2 if l2 and mode != "serial" else math.inf
         return cls(
-            loss=one_of("loss", loss, LOSSES),
+            loss=loss_of(loss, LOSSES),
             l2=l2,
             epochs=count("epochs", epochs, 0),
             step=None if isinstance(step, str) else number("step", step, 0, most, open_below=True),

@@ -251,7 +251,7 @@ def hogwild(
     X: Any,
     y: Any,
     *,
-    loss: str = "logistic",
+    loss: Any = "logistic",
     l2: float = 1e-4,
     l1: float = 0.0,
     positive: bool = False,
@@ -285,12 +285,15 @@ def hogwild(
     y : array_like of shape (n_rows,)
         -1 or +1 for the losses of classes, finite numbers for the others, not negative for
         poisson.
-    loss : str
+    loss : str or compiled function
         Of classes: "logistic" log(1 + exp(-y p)); "hinge" max(0, 1 - y p); "squared_hinge" its
         square; "modified_huber" the same, -4 y p where y p < -1; "perceptron" max(0, -y p). Of
         numbers, r = p - y: "squared" r^2 / 2; "huber" the same, e |r| - e^2 / 2 where |r| > e;
         "epsilon_insensitive" max(0, |r| - e); "squared_epsilon_insensitive" its square;
         "quantile" q max(0, -r) + (1 - q) max(0, r); "poisson" exp(p) - y p, the mean being exp(p).
+        Your own: ``double (double p, double y, double *derivative)``, which returns the loss and
+        writes its derivative by p, as numba.cfunc, scipy.LowLevelCallable, ctypes or cffi function
+        pointer or PyCapsule. It is called from all threads, without the GIL.
     l2 : float, default 1e-4
         As scikit-learn's `alpha`.
     l1 : float, default 0
@@ -394,7 +397,7 @@ def hogwild(
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)
     rows.need_memory()
-    target = Targets(rows, y=targets(y, rows.n, rows.dtype, loss))
+    target = Targets(rows, y=targets(y, rows.n, rows.dtype, settings.loss))
     start = start_of(w0, rows)
     result = solve(
         rows,

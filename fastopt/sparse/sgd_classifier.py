@@ -28,10 +28,10 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
 
     Parameters
     ----------
-    loss : str, default "hinge"
+    loss : str or compiled function, default "hinge"
         "hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron"; of -1 and +1 as
         numbers "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive".
-        Formulas: `fastopt.hogwild`.
+        Formulas: `fastopt.hogwild`; there too, compiled functions of your own.
     penalty : {"l2", "l1", "elasticnet", None}, default "l2"
         alpha / 2 * |w|^2; alpha * |w|_1; 1 - l1_ratio of the one and l1_ratio of the other; none.
         L1 makes coefficients exactly 0 (not with `average`), and trains on one thread.
@@ -135,7 +135,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
 
     def __init__(
         self,
-        loss: str = "hinge",
+        loss: Any = "hinge",
         *,
         penalty: str | None = "l2",
         alpha: float = 0.0001,

@@ -21,10 +21,11 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
 
     Parameters
     ----------
-    loss : str, default "squared_error"
+    loss : str or compiled function, default "squared_error"
         "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"; and
         "quantile", "poisson" (the mean is exp(x . w + b), which is what `predict` returns), which
-        scikit-learn's has not. Formulas: `fastopt.hogwild`.
+        scikit-learn's has not. Formulas: `fastopt.hogwild`; there too, compiled functions of your
+        own.
     penalty : {"l2", "l1", "elasticnet", None}, default "l2"
         alpha / 2 * |w|^2; alpha * |w|_1; 1 - l1_ratio of the one and l1_ratio of the other; none.
         L1 makes coefficients exactly 0 (not with `average`), and trains on one thread.
@@ -128,7 +129,7 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: Any = "squared_error",
         *,
         penalty: str | None = "l2",
         alpha: float = 0.0001,
