@@ -29,7 +29,9 @@ cdef extern from "hogwild.h" nogil:
         const fo_user *user
         void *paid
         double l1
+        double due
         void *lag
+        double sum
         double intercept_sum
         Py_ssize_t wait
         Py_ssize_t averaged
@@ -42,6 +44,8 @@ cdef extern from "hogwild.h" nogil:
         void *v
         void *base
         double base_intercept
+        double area
+        Py_ssize_t since
         Py_ssize_t rows
         Py_ssize_t nonzeros
     ctypedef struct fo_hogwild:
@@ -69,6 +73,7 @@ cdef extern from "hogwild.h" nogil:
         double snapshots
         double forget
         Py_ssize_t gathered
+        Py_ssize_t observed
         fo_worker *worker
         int diverged
     const char *fo_loss_name(int loss)

@@ -26,7 +26,7 @@ def refuse(estimator: Any, loss: Any) -> None:
             f"optimizer='sdca' needs penalty='l2' and alpha > 0, got {estimator.penalty!r} and "
             f"{estimator.alpha!r}"
         )
-    for name in ("early_stopping", "warm_start", "positive", "average"):
+    for name in ("early_stopping", "warm_start", "positive", "average", "checkpoint"):
         if getattr(estimator, name):
             raise ValueError(f"optimizer='sdca' cannot do {name}: use optimizer='sgd'")
 

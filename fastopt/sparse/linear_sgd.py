@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,7 @@ from sklearn.utils.validation import (
 )
 
 from fastopt.checks import count, flag, number, one_of
+from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.linear_dual import ascend, refuse
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
@@ -134,6 +137,7 @@ class LinearSGD:
             raise ValueError(
                 f"Learning rate {self.learning_rate!r} only works with loss {needed!r}"
             )
+        Checkpoint("" if self.checkpoint is None else self.checkpoint, self.checkpoint_every)
         if self.optimizer == "sdca":
             refuse(self, loss)
         if partial and self.early_stopping:
@@ -150,7 +154,34 @@ class LinearSGD:
         loss = loss_of(self.loss, tuple(self.loss_functions))
         return self.loss_functions[loss][0] if isinstance(loss, str) else loss
 
-    def _settings(self, epochs: int, partial: bool, was_sparse: bool) -> tuple[Settings, str]:
+    def _draws(self, partial: bool) -> Any:
+        """Return `random_state`; where it is None, a checkpoint brings that of its training."""
+        if partial or self.checkpoint is None or self.random_state is not None:
+            return self.random_state
+        if os.path.exists(self.checkpoint):
+            return about(self.checkpoint).get("random_state")
+        return int(np.random.default_rng().integers(2**31))
+
+    def _saved(self, state: Any, validation: tuple[Any, np.ndarray] | None) -> Checkpoint | None:
+        """Return the checkpoint, with what decides when training stops."""
+        if self.checkpoint is None:
+            return None
+        stopping = {
+            "tol": self.tol,
+            "target": self.target,
+            "n_iter_no_change": self.n_iter_no_change,
+            "early_stopping": self.early_stopping,
+            "learning_rate": self.learning_rate,
+            "validation": None if validation is None else zlib.crc32(validation[1]),
+        }
+        note = {"estimator": self._kind}
+        if isinstance(state, (int, np.integer)):
+            note["random_state"] = int(state)
+        return Checkpoint(self.checkpoint, self.checkpoint_every, note, stopping)
+
+    def _settings(
+        self, epochs: int, partial: bool, was_sparse: bool, state: Any
+    ) -> tuple[Settings, str]:
         """Return the runner's settings, and why that many threads."""
         optimal = self.learning_rate == "optimal"
         share = {"l2": 0.0, "l1": 1.0, "elasticnet": self.l1_ratio, None: 0.0}[self.penalty]
@@ -177,7 +208,7 @@ class LinearSGD:
             fit_intercept=self.fit_intercept,
             average=bool(self.average),
             threads=threads,
-            seed=int(check_random_state(self.random_state).randint(2**31)),
+            seed=int(check_random_state(state).randint(2**31)),
             shuffle=self.shuffle,
             epsilon=float(self.epsilon),
             quantile=float(getattr(self, "quantile", 0.5)),
@@ -254,11 +285,11 @@ class LinearSGD:
         """
         weight = _weights(sample_weight, X)
         train = np.ones(X.shape[0], bool)
-        judge = None
+        judge, state = None, self._draws(partial)
         if validation is not None:
             judge = self._judge(*validation, None)
         elif self.early_stopping:
-            held = self._held_out(y, weight)
+            held = self._held_out(y, weight, state)
             judge = self._judge(X[held], y[held], None if weight is None else weight[held])
             train[held] = False
         if weight is not None:
@@ -267,7 +298,8 @@ class LinearSGD:
                 raise ValueError("sample_weight must not be all zero in the rows to train on")
         if not train.all():
             X, y, weight = X[train], y[train], None if weight is None else weight[train]
-        settings, why = self._settings(1 if partial else self.max_iter, partial, sparse.issparse(X))
+        epochs = 1 if partial else self.max_iter
+        settings, why = self._settings(epochs, partial, sparse.issparse(X), state)
         rows = Rows(_as_rows(X), settings)
         problems = [
             Targets(rows, **target, weights=_product(weight, more, rows.dtype))
@@ -316,6 +348,7 @@ class LinearSGD:
                 callback=_print if self.verbose else None,
                 track=bool(self.verbose) and not partial,
                 deadline=deadline,
+                checkpoint=None if partial else self._saved(state, validation),
             )
 
         try:
@@ -348,11 +381,11 @@ class LinearSGD:
                 stacklevel=3,
             )
 
-    def _held_out(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    def _held_out(self, y: np.ndarray, weight: np.ndarray | None, state: Any) -> np.ndarray:
         """Return the rows to hold out, chosen as scikit-learn's own are."""
         share = self.validation_fraction
         splitter = StratifiedShuffleSplit if self._kind == "SGDClassifier" else ShuffleSplit
-        split = splitter(test_size=share, random_state=self.random_state)
+        split = splitter(test_size=share, random_state=state)
         train, held = next(split.split(np.zeros((len(y), 1)), y))
         if weight is not None and not weight[held].any():
             raise ValueError(
@@ -421,6 +454,7 @@ class LinearSGD:
             "rows_per_second": sum(r.rows for r in results) / seconds if seconds else 0.0,
             "nnz_per_second": sum(r.nnz for r in results) / seconds if seconds else 0.0,
             "stop": [r.message for r in results],
+            "resumed": sum(getattr(r, "resumed", 0) for r in results),
         }
         self.history_ = [
             {"problem": k, **record} for k, r in enumerate(results) for record in r.history

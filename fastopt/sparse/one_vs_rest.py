@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.checks import check_callable, count
+from fastopt.sparse.checkpoint import Checkpoint
 from fastopt.sparse.rows import OF_CLASSES, Rows, Settings, Targets
 from fastopt.sparse.runner import Callback, HogwildResult, solve
 
@@ -40,6 +41,7 @@ def one_vs_rest(
     sample_weight: Any = None,
     callback: Callback | None = None,
     track_objective: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> OneVsRestResult:
     """Train one binary classifier per class over the same rows, one after the other.
 
@@ -56,6 +58,8 @@ def one_vs_rest(
     settings : Settings
     sample_weight, callback, track_objective
         As for `hogwild`; a callback that stops ends all problems.
+    checkpoint : Checkpoint, optional
+        What training goes on from, and is written to.
 
     Returns
     -------
@@ -93,6 +97,7 @@ def one_vs_rest(
         np.zeros(problems),
         callback=callback,
         track=track_objective,
+        checkpoint=checkpoint,
     )
 
 
@@ -104,12 +109,14 @@ def solve_all(
     *,
     train: Callable[..., HogwildResult] = solve,
     each: Callable[[int], dict[str, Any]] = lambda k: {},
+    checkpoint: Checkpoint | None = None,
     **same: Any,
 ) -> OneVsRestResult:
     """Train every problem from its row of W and b, which become the models.
 
     `same` and `each(k)` are keyword arguments of `train`, for all problems and for the k-th. A
-    callback that stops ends all problems, and so does Ctrl-C.
+    callback that stops ends all problems, and so does Ctrl-C. A `checkpoint` brings the problems
+    that are finished, and the one that is not. A time budget is that of all processes together.
     """
     rows.need_memory(len(problems))
     out = OneVsRestResult(W, b, [])
@@ -119,7 +126,13 @@ def solve_all(
         result.w = W[k]
         out.results.append(result)
 
-    for k, target in enumerate(problems):
+    if checkpoint is not None:
+        for k, result in enumerate(checkpoint.begin(rows, problems, W, b, HogwildResult)):
+            keep(k, result)
+        same["checkpoint"] = checkpoint
+        if same.get("deadline") is not None:
+            same["deadline"] -= checkpoint.seconds
+    for k, target in list(enumerate(problems))[len(out.results) :]:
         try:
             last = {"problem": k, "problems": len(problems)}
             keep(k, train(rows, target, W[k].copy(), float(b[k]), **same, **each(k), **last))
@@ -130,4 +143,6 @@ def solve_all(
             raise
         if out.results[-1].status == "stopped":
             break
+        if checkpoint is not None:
+            checkpoint.finished(out.results[-1], last=k == len(problems) - 1)
     return out

@@ -41,9 +41,12 @@ def native(
     h_intercept: float = 0.0,
     average: np.ndarray | None = None,
     copies: np.ndarray | None = None,
+    paid: np.ndarray | None = None,
     **more: Any,
 ) -> _core.Hogwild:
     """Return the native run of these settings; `more` is about the average."""
+    if settings.l1 and paid is None:
+        paid = np.zeros_like(w)
     return _core.Hogwild(
         samples,
         settings.loss,
@@ -70,7 +73,7 @@ def native(
         positive=settings.positive,
         aggressive=settings.aggressive,
         most=settings.most if mode == "serial" else math.inf,
-        paid=np.zeros_like(w) if settings.l1 else None,
+        paid=paid,
         **more,
     )
 
@@ -90,6 +93,7 @@ class Run:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
         self.rows, self.threads, self.w, self.step, self.past = rows, threads, w, step, past
         self.average = w.copy() if settings.average else None
+        self.paid = np.zeros_like(w) if settings.l1 else None
         # A merge walks over all columns: few enough cost little, and more of them learn faster.
         per_row = max(samples.nonzeros / samples.rows, 1)
         often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
@@ -106,8 +110,9 @@ class Run:
         self.every_row = settings.average and settings.plain_mean and rows.mode == "serial"
         if settings.plain_mean:
             more |= {"forget": 0.0, "wait": max(0, settings.average_from - 1 - int(past.rows))}
+        self.lag = np.zeros_like(w) if self.every_row else None
         if self.every_row:
-            more |= {"lag": np.zeros_like(w), "averaged": past.averaged}
+            more |= {"lag": self.lag, "averaged": past.averaged}
             more["average_intercept"] = past.mean_intercept
             if past.mean is not None:
                 self.average[:] = past.mean
@@ -126,6 +131,7 @@ class Run:
             h_intercept=h_intercept,
             average=self.average,
             copies=copies,
+            paid=self.paid,
             **more,
         )
         self.batches_done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 
 from fastopt.checks import check_callable, number
 from fastopt.slices import SLICE, next_slice
+from fastopt.sparse.checkpoint import Checkpoint, Position
 from fastopt.sparse.rows import Rows, Settings, Targets, column, objective_of, targets
 from fastopt.sparse.run import Past, Run, auto_step
 from fastopt.sparse.stopping import Watch
@@ -47,6 +49,8 @@ class HogwildResult:
         Time of training, without validation of the input and objectives.
     history : list of dict
         One record per epoch: epoch, seconds, rows, and objective if it was tracked.
+    resumed : int
+        Of these rows, those that a checkpoint brought.
     last, last_intercept, past, clipped
         The last weights, what a later run goes on from, and whether derivatives were cut; for the
         estimators.
@@ -66,6 +70,7 @@ class HogwildResult:
     nnz: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    resumed: int = 0
     last: np.ndarray | None = field(default=None, repr=False)
     last_intercept: float = 0.0
     past: Past = field(default_factory=Past, repr=False)
@@ -128,6 +133,7 @@ def solve(
     deadline: float | None = None,
     step: float | None = None,
     past: Past | None = None,
+    checkpoint: Checkpoint | None = None,
     problem: int = 0,
     problems: int = 1,
 ) -> HogwildResult:
@@ -135,12 +141,17 @@ def solve(
 
     A `watch` looks at the model after each epoch; if its tol is not None, the model is that of the
     best epoch. At the time `deadline` (of time.perf_counter) training stops. A `step` takes the
-    place of the automatic one, `past` is what earlier runs left.
+    place of the automatic one, `past` is what earlier runs left. A `checkpoint` that has begun says
+    where to go on, and is written when it is due.
     """
     settings, track = rows.settings, track or watch is not None
     past = past or Past()
     target.give(rows.samples)
     start = time.perf_counter()
+    position = checkpoint.resume() if checkpoint else None
+    if position is not None:
+        step, w0 = position.numbers["step"], position.arrays["w"]
+        start -= position.numbers["seconds"]
     step = step or settings.step or auto_step(rows, target, w0, intercept0)
     if not np.finfo(rows.dtype).tiny < step < np.finfo(rows.dtype).max:
         raise UnscaledError(
@@ -159,6 +170,10 @@ def solve(
         threads=rows.threads,
     )
     best: tuple[np.ndarray, float] | None = None  # the model of the best epoch
+    if position is not None:
+        position.into(run, watch)
+        result.history, best = position.numbers["history"], position.best
+        result.resumed = run.native.done()[0]
     aside = 0.0  # seconds of objectives and callbacks
     called = start
     batches = max(1, int(SLICE * 1e8 * run.native.batches / max(rows.samples.nonzeros, rows.n)))
@@ -179,8 +194,16 @@ def solve(
             problems,
         )
 
+    def save() -> None:
+        nonlocal aside
+        before = time.perf_counter()
+        checkpoint.save(Position.of(run, result.history, before - start - aside, watch, best))
+        aside += time.perf_counter() - before
+
     def finish(status: str, message: str) -> HogwildResult:
         result.status, result.message = status, message
+        if checkpoint is not None and status in ("stopped", "interrupted"):
+            save()
         result.w, result.intercept = run.model()
         if status == "finished" and best is not None:
             result.w, result.intercept = best
@@ -238,6 +261,8 @@ def solve(
                 if callback(progress()) is True:
                     return finish("stopped", "the callback asked to stop")
             aside += time.perf_counter() - now
+            if checkpoint is not None and checkpoint.due:
+                save()
     except KeyboardInterrupt as interrupt:
         interrupt.result = finish("interrupted", "interrupted; the model is usable")
         raise
@@ -271,6 +296,8 @@ def hogwild(
     quantile: float = 0.5,
     callback: Callback | None = None,
     track_objective: bool = False,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    checkpoint_every: float = 60.0,
 ) -> HogwildResult:
     """Train a linear model by lock-free parallel stochastic gradient descent.
 
@@ -334,6 +361,12 @@ def hogwild(
         returns True, training stops.
     track_objective : bool, default False
         Put the exact objective of each epoch's model into the history.
+    checkpoint : path, optional
+        A file that holds the whole training. If it is there, training goes on from it, wherever in
+        an epoch that is; else it is begun. After the end it holds the result, which the same call
+        then returns at once. Nothing deletes it.
+    checkpoint_every : float, default 60
+        Seconds between two writes of it: what is lost if the process is killed.
 
     Returns
     -------
@@ -342,14 +375,17 @@ def hogwild(
     Raises
     ------
     ValueError, TypeError
-        Naming the argument.
+        Naming the argument. Also if the checkpoint is damaged, or of other data or settings.
+    OSError
+        If the checkpoint cannot be read, or not be written at the beginning.
     KeyboardInterrupt
         On Ctrl-C, within 0.2 s; its attribute `result` is the HogwildResult so far.
 
     Warns
     -----
     RuntimeWarning
-        If the weights grow without bound; `status` is then "diverged".
+        If the weights grow without bound; `status` is then "diverged". If a checkpoint cannot be
+        written later on, as on a full disk: training goes on, and the last one stays.
 
     Notes
     -----
@@ -398,17 +434,42 @@ def hogwild(
     rows = Rows(X, settings, sample_weight)
     rows.need_memory()
     target = Targets(rows, y=targets(y, rows.n, rows.dtype, settings.loss))
-    start = start_of(w0, rows)
-    result = solve(
+    result = solve_kept(
         rows,
         target,
-        start,
+        start_of(w0, rows),
         number("intercept0", intercept0, -math.inf),
+        begun(checkpoint, checkpoint_every),
         callback=callback,
         track=bool(track_objective),
     )
     if result.status == "diverged":
         warnings.warn(f"hogwild diverged: {result.message}", RuntimeWarning, stacklevel=2)
+    return result
+
+
+def begun(
+    checkpoint: str | os.PathLike[str] | Checkpoint | None, every: float
+) -> Checkpoint | None:
+    """Return the checkpoint that an argument asks for."""
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return Checkpoint(checkpoint, every)
+
+
+def solve_kept(
+    rows: Rows, target: Targets, w0: np.ndarray, intercept0: float,
+    checkpoint: Checkpoint | None, **options: Any,
+) -> HogwildResult:  # fmt: skip
+    """Train one problem as `solve` does, from a checkpoint if there is one."""
+    if checkpoint is None:
+        return solve(rows, target, w0, intercept0, **options)
+    start = np.array([intercept0])
+    for result in checkpoint.begin(rows, [target], w0[None, :], start, HogwildResult):
+        return result
+    result = solve(rows, target, w0, intercept0, checkpoint=checkpoint, **options)
+    if result.status != "stopped":
+        checkpoint.finished(result, last=True)
     return result
 
 

@@ -92,6 +92,12 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         "sdca" goes on to the optimum by dual coordinate ascent, `fastopt.sdca`: fit stops when the
         objective is proven to be within `tol` times its value of the minimum. Needs penalty "l2"
         and alpha > 0; `learning_rate`, `eta0`, `power_t` and `n_iter_no_change` have no meaning.
+    checkpoint : path or None, default None
+        A file that holds the whole training. If it is there, fit goes on from it, wherever in an
+        epoch that is, and refuses one of other data or parameters; else fit begins it. After the
+        end it holds the model, which the same fit then returns at once. `partial_fit` ignores it.
+    checkpoint_every : float, default 60
+        Seconds between two writes of it: what is lost if the process is killed.
 
     Attributes
     ----------
@@ -108,7 +114,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         If X had names of strings.
     fit_report_ : dict
         threads, mode and reason; order of the rows, steps, seconds, rows_per_second,
-        nnz_per_second; stop, one sentence per problem.
+        nnz_per_second; stop, one sentence per problem; resumed, the rows that a checkpoint brought.
     history_ : list of dict
         One record per epoch: problem, epoch, seconds, rows; objective, exact, if `tol`, `target` or
         `verbose` need it; score on rows held out.
@@ -162,6 +168,8 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         time_budget: float | None = None,
         target: float | None = None,
         optimizer: str = "sgd",
+        checkpoint: Any = None,
+        checkpoint_every: float = 60.0,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -189,6 +197,8 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         self.time_budget = time_budget
         self.target = target
         self.optimizer = optimizer
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
