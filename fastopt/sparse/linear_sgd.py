@@ -24,7 +24,10 @@ from sklearn.utils.validation import (
 )
 
 from fastopt.checks import count, flag, number, one_of
+from fastopt.data import Dataset
+from fastopt.sparse.callbacks import told_of
 from fastopt.sparse.checkpoint import Checkpoint, about
+from fastopt.sparse.datasets import by_blocks
 from fastopt.sparse.linear_dual import ascend, refuse
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
@@ -283,6 +286,10 @@ class LinearSGD:
 
         `_problems(y)` gives for each what makes its `Targets`, and weights to multiply with.
         """
+        told = None
+        if not partial:
+            labels = self.classes_[y] if self._kind == "SGDClassifier" else y
+            told = told_of(self, X, labels, sample_weight, W, b)
         weight = _weights(sample_weight, X)
         train = np.ones(X.shape[0], bool)
         judge, state = None, self._draws(partial)
@@ -306,7 +313,7 @@ class LinearSGD:
             for target, more in self._problems(y)
         ]
         deadline = None if self.time_budget is None else time.perf_counter() + self.time_budget
-        watched = not partial and (self.tol is not None or self.target is not None or judge)
+        watched = not partial and (self.tol is not None or self.target is not None or judge or told)
 
         def each(k: int) -> dict[str, Any]:
             more: dict[str, Any] = {"past": self._past(k)}
@@ -319,6 +326,7 @@ class LinearSGD:
                     adaptive=self.learning_rate == "adaptive",
                     score=None if judge is None else judge(k),
                     target=self.target,
+                    tell=None if told is None else told.begin(k),
                 )
             return more
 
@@ -365,6 +373,8 @@ class LinearSGD:
                 self.__dict__.pop(name, None)
             raise ValueError(_overflow(bad.epochs + 1, f"fit diverged: {bad.message}"))
         self._keep(done, why)
+        if told is not None:
+            told.end()
         if any(r.clipped for r in done.results):
             warnings.warn(
                 f"derivatives beyond {MOST:g} were cut: the model is of no use. Scale the "
@@ -468,6 +478,13 @@ class LinearSGD:
     def _scores(self, X: Any) -> np.ndarray:
         """Return the margins of shape (n_rows, n_problems)."""
         check_is_fitted(self, "coef_")
+        if isinstance(X, Dataset):
+            if X.n_features != self.n_features_in_:
+                raise ValueError(
+                    f"X has {X.n_features} features, but {self._kind} is expecting "
+                    f"{self.n_features_in_}: give open_data n_features={self.n_features_in_}"
+                )
+            return by_blocks(X, self._scores)[0]
         X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
         coef = self.coef_ if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
         return safe_sparse_dot(X, coef.T, dense_output=True) + self.intercept_

@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from fastopt.data import Dataset
+from fastopt.sparse import datasets
+from fastopt.sparse.callbacks import CallbackSupportMixin, with_callbacks
+from fastopt.sparse.datasets import unpacked
 from fastopt.sparse.linear_sgd import FLOATS, LinearSGD, can_go_on
 
 
@@ -20,7 +25,7 @@ def _can_say(estimator: Any) -> bool:
     return True
 
 
-class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
+class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstimator):
     """Linear classifier trained by lock-free SGD with all threads inside one fit.
 
     Minimises ``mean_i(weight_i * loss(y_i, x_i . w + b)) + penalty``; several classes are trained
@@ -238,10 +243,11 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         if self.class_weight is not None:
             self._class_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
 
+    @with_callbacks
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         coef_init: Any = None,
         intercept_init: Any = None,
         sample_weight: Any = None,
@@ -252,14 +258,16 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like, sparse matrix or Dataset of shape (n_samples, n_features)
+            A data set of `open_data` has its labels and weights in itself; from its cache rows are
+            read as training comes to them, so that it may be larger than memory.
         y : array_like of shape (n_samples,)
             Class labels.
         coef_init, intercept_init : array_like, optional
             Where to begin; of the shapes of `coef_` and `intercept_`.
         sample_weight : array_like of shape (n_samples,), optional
             Factors of the losses.
-        validation : (X, y), optional
+        validation : (X, y) or Dataset, optional
             Rows whose score judges the epochs, in place of some of X.
 
         Returns
@@ -267,6 +275,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         self
         """
         self._check()
+        X, y, sample_weight = unpacked(X, y, sample_weight)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS)
         check_classification_targets(y)
         classes = np.unique(y)
@@ -278,6 +287,8 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         self.classes_ = classes
         self._weigh(y)
         if validation is not None:
+            if isinstance(validation, Dataset):
+                validation = unpacked(validation, None)[:2]
             Z, labels = validate_data(
                 self, *validation, accept_sparse="csr", dtype=FLOATS, reset=False
             )
@@ -289,7 +300,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
 
     @available_if(can_go_on)
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> SGDClassifier:
         """Train for one pass over these rows, going on from the last call.
 
@@ -305,6 +316,7 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
         self
         """
         self._check(partial=True)
+        X, y, sample_weight = unpacked(X, y, sample_weight)
         first = not hasattr(self, "classes_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, reset=first)
         check_classification_targets(y)
@@ -358,3 +370,9 @@ class SGDClassifier(ClassifierMixin, LinearSGD, BaseEstimator):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of `predict_proba`."""
         return np.log(self.predict_proba(X))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict` on these rows; a data set has its own y and weights."""
+        if isinstance(X, Dataset):
+            return datasets.score(accuracy_score, self.predict, X, y, sample_weight)
+        return super().score(X, y, sample_weight)

@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from fastopt.checks import number
+from fastopt.data import Dataset
+from fastopt.sparse import datasets
+from fastopt.sparse.callbacks import CallbackSupportMixin, with_callbacks
+from fastopt.sparse.datasets import unpacked
 from fastopt.sparse.linear_sgd import FLOATS, LOSSES, NUMBERS, LinearSGD, can_go_on
 
 
-class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
+class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimator):
     """Linear regressor trained by lock-free SGD with all threads inside one fit.
 
     Minimises ``mean_i(weight_i * loss(y_i, x_i . w + b)) + penalty``. Names and defaults are
@@ -212,10 +217,11 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
             raise ValueError(f"{name} must not be negative for loss='poisson'")
         return X, np.ascontiguousarray(y, X.dtype)
 
+    @with_callbacks
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         coef_init: Any = None,
         intercept_init: Any = None,
         sample_weight: Any = None,
@@ -226,14 +232,16 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like, sparse matrix or Dataset of shape (n_samples, n_features)
+            A data set of `open_data` has its labels and weights in itself; from its cache rows are
+            read as training comes to them, so that it may be larger than memory.
         y : array_like of shape (n_samples,)
             Numbers.
         coef_init, intercept_init : array_like, optional
             Where to begin; of the shapes of `coef_` and `intercept_`.
         sample_weight : array_like of shape (n_samples,), optional
             Factors of the losses.
-        validation : (X, y), optional
+        validation : (X, y) or Dataset, optional
             Rows whose score judges the epochs, in place of some of X.
 
         Returns
@@ -241,15 +249,18 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
         self
         """
         self._check()
+        X, y, sample_weight = unpacked(X, y, sample_weight)
         X, y = self._targets(X, y, reset=True)
         if validation is not None:
+            if isinstance(validation, Dataset):
+                validation = unpacked(validation, None)[:2]
             validation = self._targets(*validation, reset=False, name="validation")
         W, b = self._start((1, X.shape[1]), X.dtype, coef_init, intercept_init)
         self._learn(X, y, W, b, sample_weight, validation=validation)
         return self
 
     @available_if(can_go_on)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SGDRegressor:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> SGDRegressor:
         """Train for one pass over these rows, going on from the last call.
 
         Parameters
@@ -262,6 +273,7 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
         self
         """
         self._check(partial=True)
+        X, y, sample_weight = unpacked(X, y, sample_weight)
         first = getattr(self, "coef_", None) is None
         X, y = self._targets(X, y, reset=first)
         if first:
@@ -275,3 +287,9 @@ class SGDRegressor(RegressorMixin, LinearSGD, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Return the prediction for each row, shape (n_samples,)."""
         return self._mean(self._scores(X).ravel())
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the R squared of `predict` on these rows; a data set has its own y and weights."""
+        if isinstance(X, Dataset):
+            return datasets.score(r2_score, self.predict, X, y, sample_weight)
+        return super().score(X, y, sample_weight)

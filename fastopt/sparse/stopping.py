@@ -26,6 +26,8 @@ class Watch:
         Of (w, intercept); higher is better. It is judged instead of the objective.
     target : float, optional
         Stop once the objective is at or below it.
+    tell : callable, optional
+        Called with (w, intercept) of each epoch; stop if it returns True.
 
     Attributes
     ----------
@@ -47,9 +49,10 @@ class Watch:
         adaptive: bool = False,
         score: Callable[[np.ndarray, float], float] | None = None,
         target: float | None = None,
+        tell: Callable[[np.ndarray, float], bool] | None = None,
     ) -> None:
         self.tol, self.patience, self.adaptive = tol, patience, adaptive
-        self.score, self.target = score, target
+        self.score, self.target, self.tell = score, target, tell
         self.best, self.bad = math.inf, 0
         self.improved = self.slower = False
         self.reason, self.value = "", None
@@ -71,3 +74,5 @@ class Watch:
                 self.reason = f"the {what} no longer improves"
         if self.target is not None and objective <= self.target:
             self.reason = f"the objective has reached the target {self.target:g}"
+        if self.tell is not None and self.tell(w, intercept):
+            self.reason = "a callback asked to stop"
