@@ -10,6 +10,7 @@ from fastopt.factorization.factors import FactorizationResult
 from fastopt.factorization.ratings_file import load_ratings
 from fastopt.graphcut.cuts import GraphCut, GraphCutResult, graph_cut
 from fastopt.graphcut.graphs import image_graph
+from fastopt.plots import plot_history
 from fastopt.rules.adafactor import Adafactor
 from fastopt.rules.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
 from fastopt.rules.adaptive import FTRL, Adadelta, Adagrad, DeltaBarDelta, RMSprop, Rprop
@@ -79,6 +80,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "load_svmlight",
     "load_torch_state",
     "open_data",
+    "plot_history",
     "presets",
     "random_search",
     "schedules",
