@@ -3,6 +3,15 @@
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
 from fastopt import functional, presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
+from fastopt.calculus import (
+    GradReport,
+    assert_grad,
+    check_grad,
+    check_hessp,
+    numerical_grad,
+    numerical_hessian,
+    numerical_jacobian,
+)
 from fastopt.config import show_config
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.factorization.completion import factorize
@@ -50,6 +59,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "DeltaBarDelta",
     "DualResult",
     "FactorizationResult",
+    "GradReport",
     "GraphCut",
     "GraphCutResult",
     "HogwildResult",
@@ -67,6 +77,9 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "ScheduleFreeSGD",
     "SignSGD",
     "StepInfo",
+    "assert_grad",
+    "check_grad",
+    "check_hessp",
     "factorize",
     "functional",
     "get_isa",
@@ -79,6 +92,9 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "load_ratings",
     "load_svmlight",
     "load_torch_state",
+    "numerical_grad",
+    "numerical_hessian",
+    "numerical_jacobian",
     "open_data",
     "plot_history",
     "presets",
