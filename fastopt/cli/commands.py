@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -20,6 +21,7 @@ from fastopt.cli._terminal import Console, Text, typer
 from fastopt.data import CSR, demo
 from fastopt.files import replacing
 from fastopt.sparse import models
+from fastopt.sparse.checkpoint import Checkpoint
 from fastopt.threads import resolve
 
 __all__ = ["app", "run"]
@@ -129,17 +131,17 @@ def not_negative(value: float | None) -> float | None:
     return value
 
 
-def check_out(path: str | None) -> None:
+def check_out(path: str | None, option: str = "--out") -> None:
     """Refuse, before any work is done, a file to write that cannot be one."""
     if path is not None and os.path.isdir(path):
-        raise UserError(f"--out: {path} is a folder, not a file", 2)
+        raise UserError(f"{option}: {path} is a folder, not a file", 2)
     if path is not None and not os.path.isdir(os.path.dirname(path) or "."):
-        raise UserError(f"--out: no such folder: {os.path.dirname(path)}", 2)
+        raise UserError(f"{option}: no such folder: {os.path.dirname(path)}", 2)
     if path is not None:
         target = os.path.realpath(path)
         plain = not os.path.exists(target) or os.path.isfile(target)
         if not os.access(os.path.dirname(target) if plain else target, os.W_OK):
-            raise UserError(f"--out: cannot be written here: {path}", 2)
+            raise UserError(f"{option}: cannot be written here: {path}", 2)
 
 
 File = Annotated[
@@ -195,6 +197,11 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the rows' order.")] = 0,
     out: Annotated[str | None, typer.Option(
         metavar="MODEL", help="Save the (last) model to this .npz file.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(
+        metavar="FILE", help="Keep the whole training in this file: `fastopt resume FILE` goes on "
+        "after a power cut or Ctrl-C.")] = None,
+    every: Annotated[float, typer.Option(
+        callback=not_negative, metavar="SECONDS", help="How often to write it.")] = 60.0,
     format: input_options.Format = "auto",
     label: input_options.Label = None,
     weight: input_options.Weight = None,
@@ -204,13 +211,42 @@ def train(
     missing: input_options.Missing = "error",
     quiet: Annotated[bool, typer.Option(
         "--quiet", "-q", help="Print the table only.")] = False,
+    as_json: Annotated[bool, typer.Option(
+        "--json", help="Print one line of JSON instead, with each epoch's objective.")] = False,
 ) -> int:  # fmt: skip
     """Train a linear classifier or regressor and show how fast and how good it is.
 
     Two labels make a binary classifier, more (whole numbers) one classifier per label against the
     rest. The intercept is not regularised. Ctrl-C stops early: the table is still shown, --out
-    still written, and the exit code is 130.
+    still written, and the exit code is 130. With --checkpoint it may be resumed later, in the
+    middle of an epoch; on one thread it then ends with the same model.
     """
+    asked = {**locals()}
+    if checkpoint is not None:
+        if os.path.exists(checkpoint):
+            raise UserError(
+                f"--checkpoint: {checkpoint} is there already: `fastopt resume {checkpoint}` goes "
+                "on with it; or delete it", 2,
+            )  # fmt: skip
+        check_out(checkpoint, "--checkpoint")
+        for name in ("file", "test", "out", "checkpoint"):  # resume may be called elsewhere
+            if asked[name] not in (None, "demo"):
+                asked[name] = os.path.abspath(asked[name])
+        asked["threads"] = asked["threads"] or [resolve()]
+        if len(asked["threads"]) > 1:
+            raise UserError("--checkpoint: goes with one number of --threads", 2)
+    return train_as(**asked)
+
+
+def train_as(
+    *, file: str, test: str | None, loss: str, l2: float | None, epochs: int,
+    threads: list[int] | None, step: str | float, schedule: str, seed: int, out: str | None,
+    checkpoint: str | None, every: float, format: str, label: str | None, weight: str | None,
+    hash_bits: int | None, categorical: list[str] | None, ignore: list[str] | None, missing: str,
+    quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Do what `train` was asked to, anew or from a checkpoint."""
+    asked, quiet = {**locals()}, quiet or as_json
     console = plain_console()
     say = (lambda *text, **how: None) if quiet else console.print
     check_out(out)
@@ -234,19 +270,27 @@ def train(
     with on_interrupt() as interrupted:
         for number in counts:
             label = "1 thread" if number == 1 else f"{number} threads"
+            about = {"command": {**asked, "threads": [number]}}
+            file_of_it = Checkpoint(checkpoint, every, about) if checkpoint else None
             with display.LiveTraining(console, label, quiet) as live, one_line_errors("", options):
 
                 def callback(progress: Any, live: display.LiveTraining = live) -> bool:
                     live.update(progress)
                     return bool(interrupted)
 
-                found = training.fit(data, number, callback, version=fastopt.__version__, **options)
+                found = training.fit(
+                    data, number, callback, version=fastopt.__version__, track=live.live or as_json,
+                    checkpoint=file_of_it, **options,
+                )  # fmt: skip
             runs.append(found)
             if interrupted or found.status == "diverged":
                 break
         say(display.facts(("mode", f"{found.mode}: {found.reason}")))
+        if found.resumed:
+            say(f"\n{found.resumed:,} rows had been trained on before")
         say("")
-        console.print(display.table(runs))
+        if not as_json:
+            console.print(display.table(runs))
         if found.status == "diverged":
             saved = "; nothing saved" if out is not None else ""
             return complain(f"training diverged: {found.message}{saved}", 1)
@@ -254,6 +298,10 @@ def train(
             with one_line_errors("--out: "):
                 models.save(out, found.model)
             say(f"\nModel of the {'last' if len(runs) > 1 else 'only'} row saved to {out}")
+    if as_json:
+        print(json.dumps({"data": file, "out": out, "runs": [run.as_dict() for run in runs]}))
+    if found.status == "stopped" and checkpoint is not None:
+        raise UserError(f"interrupted: `fastopt resume {checkpoint}` goes on from there", 130)
     if found.status == "stopped":
         raise UserError("interrupted: the last row is a training that was stopped early", 130)
     if interrupted:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastopt.cli._terminal import BarColumn, Console, Progress, Table, TextColumn, box
 from fastopt.cli.training import Run
+from fastopt.progress import BARS, fits, sparkline
 
 __all__ = ["LiveTraining", "facts", "si", "table"]
 
@@ -69,6 +70,8 @@ def part(name: str, number: int, of: int) -> str:
 class LiveTraining:
     """Show one training: a bar on a terminal, a line a second elsewhere, nothing if quiet.
 
+    The bar ends with the objective, where it is tracked, and its curve.
+
     Everything shown is read from the runner's counters in its callback; drawing happens on the
     calling thread between two slices of work, at most ten times a second.
     """
@@ -84,9 +87,14 @@ class LiveTraining:
             TextColumn("{task.fields[rows]} rows", style="cyan"),
             TextColumn("{task.fields[rate]} nnz/s", style="green"),
             TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[curve]}", style="magenta"),
             console=console, auto_refresh=False, expand=True,
         )  # fmt: skip
-        self.task = self.bar.add_task(label, where="", rows="0", rate="", left="", total=1)
+        self.task = self.bar.add_task(
+            label, where="", rows="0", rate="", left="", curve="", total=1
+        )
+        self.ascii, self.problem, self.epoch = not fits(BARS, console.file), 0, 0
+        self.objectives: list[float] = []
 
     def __enter__(self) -> LiveTraining:
         self.start = self.shown = time.perf_counter()
@@ -100,6 +108,11 @@ class LiveTraining:
 
     def update(self, progress: Any) -> None:
         """Show the runner's progress, if it is time to."""
+        if progress.problem != self.problem:
+            self.problem, self.epoch, self.objectives = progress.problem, 0, []
+        if progress.objective is not None and progress.epoch != self.epoch:
+            self.epoch = progress.epoch
+            self.objectives.append(progress.objective)
         now = time.perf_counter()
         done = progress.problem * progress.rows_total + progress.rows_done
         total = progress.problems * progress.rows_total
@@ -113,9 +126,14 @@ class LiveTraining:
         rows, rate = si(done), si(progress.nnz_per_second)
         left = f"{clock((now - self.start) * (total - done) / done)} left" if done else ""
         if self.live:
+            room = 16 if self.console.width >= 110 else 6
+            curve = sparkline(self.objectives, room, self.ascii)
+            if self.objectives:
+                curve = f"{self.objectives[-1]:.4g} {curve}"
             self.bar.update(
                 self.task, completed=done, total=total, refresh=True, where=where,
                 rows=f"{rows:>6}", rate=f"{rate:>6}", left=left if done < total else "done",
+                curve=curve,
             )  # fmt: skip
         else:
             self.console.print(

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastopt.cli.inputs import read, shape
 from fastopt.data import CSR, demo
+from fastopt.sparse.checkpoint import Checkpoint
 from fastopt.sparse.evaluation import objective as exact
 from fastopt.sparse.models import LinearModel, classes_of
 from fastopt.sparse.one_vs_rest import one_vs_rest
@@ -75,6 +76,10 @@ class Run:
         At the end; with one classifier per class, the mean of theirs.
     metrics : dict
         What `evaluate` returned; {} without test rows.
+    history : list of dict
+        One record per epoch, with objective if it was tracked, and problem.
+    resumed : int
+        Rows that a checkpoint brought.
     """
 
     model: LinearModel
@@ -89,6 +94,13 @@ class Run:
     nnz_per_second: float
     objective: float
     metrics: dict[str, float]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    resumed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the model, as JSON has it: numbers that are not finite are None."""
+        named = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "model"}
+        return {**named, "objective": self.objective if np.isfinite(self.objective) else None}
 
 
 def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,6 +168,8 @@ def fit(
     loss: str,
     l2: float,
     version: str,
+    track: bool = False,
+    checkpoint: Checkpoint | None = None,
     **options: Any,
 ) -> Run:
     """Train on `data` with `threads` threads and evaluate the model.
@@ -172,6 +186,10 @@ def fit(
         As `fastopt.hogwild` takes them.
     version : str
         The version to write into the model's settings.
+    track : bool
+        Whether to work out the objective after each epoch.
+    checkpoint : Checkpoint or None
+        What training goes on from, and is written to.
 
     Returns
     -------
@@ -183,15 +201,17 @@ def fit(
         warnings.filterwarnings("ignore", "hogwild diverged", RuntimeWarning)
         if classes is None:
             done = hogwild(
-                X, data.y, sample_weight=data.weights, threads=threads, callback=callback, **options
-            )
+                X, data.y, sample_weight=data.weights, threads=threads, callback=callback,
+                track_objective=track, checkpoint=checkpoint, **options,
+            )  # fmt: skip
             W, b, results, targets = done.w[None, :], np.array([done.intercept]), [done], [data.y]
         else:
             codes = np.searchsorted(classes, data.y)
             settings = Settings.check(decay=0.9, mode="auto", threads=threads, **options)
             every = one_vs_rest(
-                X, codes, len(classes), settings, sample_weight=data.weights, callback=callback
-            )
+                X, codes, len(classes), settings, sample_weight=data.weights, callback=callback,
+                track_objective=track, checkpoint=checkpoint,
+            )  # fmt: skip
             W, b, results = every.W, every.b, every.results
             positive = [1] if len(classes) == 2 else range(len(classes))
             targets = (np.where(codes == k, 1, -1) for k in positive)
@@ -217,6 +237,8 @@ def fit(
         seconds, sum(result.rows for result in results) / len(W) / seconds if seconds else 0.0,
         sum(result.nnz for result in results) / seconds if seconds else 0.0, float(objective),
         metrics,
+        [{"problem": k, **h} for k, result in enumerate(results) for h in result.history],
+        sum(result.resumed for result in results),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
 
 from fastopt.checks import count, flag, number, one_of
 from fastopt.data import Dataset
+from fastopt.progress import Live
 from fastopt.sparse.callbacks import told_of
 from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.datasets import by_blocks
@@ -32,7 +33,7 @@ from fastopt.sparse.linear_dual import ascend, refuse
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
 from fastopt.sparse.run import Past
-from fastopt.sparse.runner import HogwildResult, Progress, UnscaledError
+from fastopt.sparse.runner import HogwildResult, UnscaledError
 from fastopt.sparse.stopping import Watch
 from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve
@@ -330,6 +331,8 @@ class LinearSGD:
                 )
             return more
 
+        live = Live() if self.verbose else None
+
         def train() -> OneVsRestResult:
             if self.optimizer == "sdca":
                 if W.any() or b.any() or validation is not None:
@@ -345,7 +348,7 @@ class LinearSGD:
                     tol=self.tol,
                     target=self.target,
                     deadline=deadline,
-                    callback=_print if self.verbose else None,
+                    callback=live,
                 )
             return solve_all(
                 rows,
@@ -353,7 +356,7 @@ class LinearSGD:
                 W,
                 b,
                 each=each,
-                callback=_print if self.verbose else None,
+                callback=live,
                 track=bool(self.verbose) and not partial,
                 deadline=deadline,
                 checkpoint=None if partial else self._saved(state, validation),
@@ -367,6 +370,9 @@ class LinearSGD:
             raise
         except UnscaledError as error:
             raise ValueError(_overflow(1, str(error))) from None
+        finally:
+            if live is not None:
+                live.close()
         bad = next((r for r in done.results if r.status == "diverged"), None)
         if bad is not None:
             for name in ("coef_", "intercept_"):
@@ -579,11 +585,3 @@ def _as_rows(X: Any) -> Any:
     rows.indices = np.tile(np.arange(d, dtype=np.int32), n)
     rows.indptr = np.arange(n + 1, dtype=np.int64) * d
     return rows
-
-
-def _print(p: Progress) -> None:
-    objective = "" if p.objective is None else f", objective {p.objective:.6g}"
-    print(
-        f"problem {p.problem + 1}/{p.problems}, epoch {p.epoch}/{p.epochs}, "
-        f"{p.nnz_per_second / 1e6:.0f} M non-zeros/s{objective}"
-    )

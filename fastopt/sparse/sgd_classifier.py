@@ -53,7 +53,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     shuffle : bool, default True
         Permute blocks of 64 rows in each epoch; if y is sorted, the rows of 8 blocks take turns.
     verbose : int, default 0
-        Above 0, print the state at most every 50 ms.
+        Above 0, show epochs, speed, objective and its curve: in a line that is redrawn on a
+        terminal and in a notebook, elsewhere in a line every second.
     epsilon : float, default 0.1
         Of huber and the epsilon-insensitive losses.
     n_jobs : int or None, default None
