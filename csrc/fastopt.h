@@ -111,9 +111,10 @@ typedef struct {
                         const fo_factors *factors);
 } fo_factored_kernels;
 
-typedef struct fo_sparse_kernels fo_sparse_kernels; /* hogwild.h */
-typedef struct fo_dual_kernels fo_dual_kernels;     /* dual.h */
-typedef struct fo_factor_kernels fo_factor_kernels; /* factor.h */
+typedef struct fo_sparse_kernels fo_sparse_kernels;       /* hogwild.h */
+typedef struct fo_dual_kernels fo_dual_kernels;           /* dual.h */
+typedef struct fo_factor_kernels fo_factor_kernels;       /* factor.h */
+typedef struct fo_objective_kernels fo_objective_kernels; /* objective.h */
 
 /* Everything that is compiled once per instruction set. */
 typedef struct {
@@ -130,6 +131,7 @@ typedef struct {
     const fo_sparse_kernels *sparse;
     const fo_dual_kernels *dual;
     const fo_factor_kernels *factor;
+    const fo_objective_kernels *objective;
 } fo_kernels;
 
 /* dispatch.c: the instruction set in use; fo_set_isa returns 0 if `name` cannot run here. */

@@ -13,11 +13,14 @@
 
 #include "dual.h"
 #include "factor.h"
+#include "objective.h"
 #include "rule.h"
 
 #include "convert.inc"
 
 #include "compressed.inc"
+
+#include "elementary.h"
 
 #include "dtypes.inc"
 
@@ -88,6 +91,19 @@ static const fo_factor_kernels factor = {
               logistic_value_f64},
 };
 
+#define CLASS_ENTRY(loss) {class_##loss##_f32, class_##loss##_f64},
+#define ELEMENT_ENTRY(loss) {element_##loss##_f32, element_##loss##_f64},
+
+static const fo_objective_kernels objective = {
+    .classes = {CLASS_OBJECTIVES(CLASS_ENTRY)},
+    .elements = {OBJECTIVES(ELEMENT_ENTRY)},
+    .class_names = {CLASS_OBJECTIVES(NAME_ENTRY)},
+    .element_names = {OBJECTIVES(NAME_ENTRY)},
+    .bad = {{not_signs_f32, not_signs_f64},
+            {not_counts_f32, not_counts_f64},
+            {not_numbers_f32, not_numbers_f64}},
+};
+
 static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
@@ -113,4 +129,5 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
     .sparse = &sparse,
     .dual = &dual,
     .factor = &factor,
+    .objective = &objective,
 };

@@ -1,7 +1,7 @@
 """fastopt: the optimizer core for CPUs."""
 
 import fastopt._openmp  # noqa: F401  before _core: it decides which OpenMP that uses
-from fastopt import functional, presets, schedules
+from fastopt import functional, initializers, losses, penalties, presets, schedules
 from fastopt._core import StepInfo, get_isa, isa_available, set_isa
 from fastopt.calculus import (
     GradReport,
@@ -19,6 +19,7 @@ from fastopt.factorization.factors import FactorizationResult
 from fastopt.factorization.ratings_file import load_ratings
 from fastopt.graphcut.cuts import GraphCut, GraphCutResult, graph_cut
 from fastopt.graphcut.graphs import image_graph
+from fastopt.minibatches import batches
 from fastopt.plots import plot_history
 from fastopt.rules.adafactor import Adafactor
 from fastopt.rules.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
@@ -78,6 +79,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "SignSGD",
     "StepInfo",
     "assert_grad",
+    "batches",
     "check_grad",
     "check_hessp",
     "factorize",
@@ -87,15 +89,18 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "graph_cut",
     "hogwild",
     "image_graph",
+    "initializers",
     "isa_available",
     "iter_svmlight",
     "load_ratings",
     "load_svmlight",
     "load_torch_state",
+    "losses",
     "numerical_grad",
     "numerical_hessian",
     "numerical_jacobian",
     "open_data",
+    "penalties",
     "plot_history",
     "presets",
     "random_search",
