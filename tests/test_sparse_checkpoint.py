@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,6 +287,30 @@ def test_estimator_without_random_state(tmp_path):
         fastopt.SGDClassifier(checkpoint=3).fit(X, labels)
     with pytest.raises(ValueError, match="checkpoint_every must be a number"):
         fastopt.SGDRegressor(checkpoint_every=-1).fit(X, labels)
+
+
+#: Fields of csrc/hogwild.h's structures that a run begins with, whatever it did before.
+GIVEN = {
+    "fo_walk": "step keep gain shape user paid l1 lag positive aggressive most diverged",
+    "fo_worker": "walk v base base_intercept padding",
+    "fo_hogwild": "samples loss mode schedule order workers careful l2 decay rate power origin "
+    "seed merge_rows w h h_intercept average forget observing worker start stop diverged padding "
+    "next more_padding",
+}
+
+
+def test_every_field_is_saved_or_given():
+    """Who adds a field to the runner must say whether a checkpoint has to hold it."""
+    root = Path(fastopt.__file__).parents[1]
+    if not (root / "csrc" / "hogwild.h").exists():
+        pytest.skip("not in a source tree")
+    header = re.sub(r"/\*.*?\*/", "", (root / "csrc" / "hogwild.h").read_text(), flags=re.DOTALL)
+    kept = (root / "fastopt" / "_hogwild_state.pxi").read_text()
+    for name, given in GIVEN.items():
+        body = re.search(r"typedef struct \{([^{}]*)\} " + name + ";", header)[1]
+        fields = re.findall(r"(\w+)(?:\[\w+\])?(?=[,;])", body)
+        saved = {f for f in fields if re.search(rf"(run|me|walk)\.{f}\b", kept)}
+        assert set(fields) == saved | set(given.split()), name
 
 
 if __name__ == "__main__":

@@ -174,6 +174,9 @@ class Checkpoint:
             "y and weights": crc,
             "start": zlib.crc32(np.ascontiguousarray(b), zlib.crc32(np.ascontiguousarray(W))),
         }
+        for name, value in key.items():
+            if not isinstance(value, (str, int, float, list, type(None))):
+                raise ValueError(f"checkpoint: a file cannot hold {name}={value!r}")
         return {name: repr(v) if isinstance(v, float) else v for name, v in key.items()}
 
     def _load(self, rows: Rows) -> None:
