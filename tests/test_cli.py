@@ -488,6 +488,7 @@ def test_a_terminal_gets_a_bar_that_moves(tmp_path):
     shares = {int(share) for share in re.findall(r"(\d+)% epoch", text)}
     assert 100 in shares and b"\x1b[" in seen
     assert "20000/20000" in text and "nnz/s" in text
+    assert re.search(r"0\.\d+ [▁▂▃▄▅▆▇█]{6}", text)  # the objective and its curve
 
 
 def interrupt(process) -> tuple[str, str, float]:

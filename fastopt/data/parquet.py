@@ -15,13 +15,21 @@ from fastopt.data.tables import Schema, decide, encode
 
 __all__ = ["MAGIC", "blocks", "group_rows", "infer"]
 
+#: The place of a column of numbers, its numbers, None; or the places and values of a column's
+#: different strings, and which of them each row has.
+Column = tuple[Any, np.ndarray, "np.ndarray | None"]
+
 MAGIC = b"PAR1"
 BATCH = 1 << 16  # rows
+PIECE = 1 << 10  # rows that are put together at once: their columns and values stay in the cache
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[Any]:
-    """Yield pyarrow's view of a file; what is wrong with the file is a DataError."""
+def opened(path: str, strings: Sequence[str] = ()) -> Iterator[Any]:
+    """Yield pyarrow's view of a file; what is wrong with the file is a DataError.
+
+    Columns of `strings` come as dictionaries, which the file holds already: each is hashed once.
+    """
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
@@ -29,7 +37,9 @@ def opened(path: str) -> Iterator[Any]:
         raise ImportError(f"{path}: Parquet needs pyarrow: pip install 'fastopt[data]'") from error
     with open_binary(path) as file:
         try:
-            with ParquetFile(file, page_checksum_verification=True) as found:
+            with ParquetFile(
+                file, page_checksum_verification=True, read_dictionary=list(strings)
+            ) as found:
                 yield found
         except (pyarrow.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno:
@@ -78,7 +88,9 @@ def blocks(
     """
     wanted = [name for name, kind in zip(schema.names, schema.kinds, strict=True)
               if kind != "ignored"]  # fmt: skip
-    with opened(path) as file:
+    strings = [name for name, kind in zip(schema.names, schema.kinds, strict=True)
+               if kind == "string"]  # fmt: skip
+    with opened(path, strings) as file:
         found = file.schema_arrow.names
         for name in wanted:
             if name not in found:
@@ -96,15 +108,15 @@ def rows_of(path: str, schema: Schema, dtype: str, batch: Any, first: int) -> tu
     """Return X, labels and weights of a batch; `first` is the number of its first row."""
     n = batch.num_rows
     y, weights = np.full(n, np.nan), None
-    columns, values = [], []
+    columns: list[Column] = []
     for name, kind, place in schema.places():
         if kind == "ignored":
             continue
         column = batch.column(batch.schema.names.index(name))
         if kind == "string":
-            hashes, there = hashed(column, encode(name) + b"=")
-            columns.append(place + (hashes & ((1 << schema.hash_bits) - 1)).astype(np.int64))
-            values.append(there.astype(np.float64))
+            hashes, there, at = hashed(column, encode(name) + b"=")
+            places = place + (hashes & ((1 << schema.hash_bits) - 1)).astype(np.int64)
+            columns.append((places, there.astype(np.float64), at))
             continue
         number = numbers(path, name, column, first, kind, schema.missing)
         if kind == "label":
@@ -121,9 +133,8 @@ def rows_of(path: str, schema: Schema, dtype: str, batch: Any, first: int) -> tu
                 at = int(large.argmax())
                 problem = f"found {number[at]}, expected a value that {dtype} can hold"
                 raise DataError(path, first + at + 1, 0, f"{problem} in column {name!r}")
-            columns.append(np.full(n, place))
-            values.append(number)
-    return assemble(path, first, columns, values, n, schema.n_features, dtype), y, weights
+            columns.append((place, number, None))
+    return assemble(path, first, columns, n, schema.n_features, dtype), y, weights
 
 
 def numbers(path: str, name: str, column: Any, first: int, kind: str, missing: str) -> np.ndarray:
@@ -149,8 +160,11 @@ def numbers(path: str, name: str, column: Any, first: int, kind: str, missing: s
     return values
 
 
-def hashed(column: Any, prefix: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hash of each row's "name=value", and whether there is a value, empty ones not."""
+def hashed(column: Any, prefix: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return hashes of "name=value", whether that is a value, and which of them each row has.
+
+    An empty value is none; the last one stands for nulls.
+    """
     import pyarrow
 
     if not pyarrow.types.is_dictionary(column.type):
@@ -161,27 +175,44 @@ def hashed(column: Any, prefix: bytes) -> tuple[np.ndarray, np.ndarray]:
     names = names.cast(pyarrow.large_binary())
     _, offsets, data = names.buffers()
     offsets = np.frombuffer(offsets, np.int64)[names.offset : names.offset + len(names) + 1]
-    found = np.empty(len(names) + 1, np.uint32)
+    found = np.zeros(len(names) + 1, np.uint32)
     hash_strings(b"" if data is None else data, np.ascontiguousarray(offsets), prefix, found[:-1])
-    empty = np.append(offsets[1:] == offsets[:-1], True)  # the last one stands for nulls
+    there = np.append(offsets[1:] != offsets[:-1], False)
     if names.null_count:
-        empty[:-1] |= np.asarray(names.is_null())
-    at = np.asarray(column.indices.fill_null(len(names)), np.int64)
-    return found[at], ~empty[at]
+        there[:-1] &= ~np.asarray(names.is_null())
+    indices = column.indices
+    if indices.null_count:
+        if len(names) > np.iinfo(indices.type.to_pandas_dtype()).max:
+            indices = indices.cast(pyarrow.int64())
+        indices = indices.fill_null(len(names))
+    return found, there, np.asarray(indices)
 
 
 def assemble(
-    path: str, first: int, columns: list[np.ndarray], values: list[np.ndarray], n: int,
-    n_features: int, dtype: str,
-) -> CSR:  # fmt: skip
+    path: str, first: int, columns: Sequence[Column], n: int, n_features: int, dtype: str
+) -> CSR:
     """Return the matrix of columns and values of each row: no zeros, one value of each column."""
-    at = np.stack(columns, axis=1) if columns else np.empty((n, 0), np.int64)
-    stacked = np.stack(values, axis=1) if values else np.empty((n, 0))
-    data = np.empty(at.size, dtype)
-    indices = np.empty(at.size, np.int32 if n_features < 2**31 else np.int64)
+    size = n * len(columns)
+    data = np.empty(size, dtype)
+    indices = np.empty(size, np.int32 if n_features < 2**31 else np.int64)
     indptr = np.zeros(n + 1, np.int64)
-    entries = table_rows(at, stacked, data, indices, indptr[1:])
-    if entries < 0:
-        problem = f"found values of one column whose sum {dtype} cannot hold"
-        raise DataError(path, first - entries - 1, 0, problem)
-    return CSR(data[:entries].copy(), indices[:entries].copy(), indptr, (n, n_features))
+    places = np.empty((min(n, PIECE), len(columns)), np.int64)
+    values = np.empty(places.shape)
+    done = 0
+    for start in range(0, n, PIECE):
+        stop = min(start + PIECE, n)
+        rows = stop - start
+        for k, (place, value, at) in enumerate(columns):
+            if at is None:
+                places[:rows, k], values[:rows, k] = place, value[start:stop]
+            else:
+                which = at[start:stop]
+                places[:rows, k], values[:rows, k] = place[which], value[which]
+        ends = indptr[start + 1 : stop + 1]
+        entries = table_rows(places[:rows], values[:rows], data[done:], indices[done:], ends)
+        if entries < 0:
+            problem = f"found values of one column whose sum {dtype} cannot hold"
+            raise DataError(path, first + start - entries - 1, 0, problem)
+        ends += done
+        done += entries
+    return CSR(data[:done].copy(), indices[:done].copy(), indptr, (n, n_features))
