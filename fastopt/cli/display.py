@@ -95,9 +95,10 @@ class LiveTraining:
         )
         self.ascii, self.problem, self.epoch = not fits(BARS, console.file), 0, 0
         self.objectives: list[float] = []
+        self.before: int | None = None  # rows at the first look: a checkpoint may have brought some
 
     def __enter__(self) -> LiveTraining:
-        self.start = self.shown = time.perf_counter()
+        self.shown = time.perf_counter()
         if self.live:
             self.bar.start()
         return self
@@ -115,6 +116,8 @@ class LiveTraining:
             self.objectives.append(progress.objective)
         now = time.perf_counter()
         done = progress.problem * progress.rows_total + progress.rows_done
+        if self.before is None:
+            self.before, self.start = done, now
         total = progress.problems * progress.rows_total
         wait = 0 if self.live and done == total else REDRAW if self.live else LINE
         if self.quiet or now - self.shown < wait:
@@ -124,7 +127,8 @@ class LiveTraining:
         if progress.problems > 1:
             where = f"{part('class', progress.problem + 1, progress.problems)} {where}"
         rows, rate = si(done), si(progress.nnz_per_second)
-        left = f"{clock((now - self.start) * (total - done) / done)} left" if done else ""
+        new = done - self.before
+        left = f"{clock((now - self.start) * (total - done) / new)} left" if new > 0 else ""
         if self.live:
             room = 16 if self.console.width >= 110 else 6
             curve = sparkline(self.objectives, room, self.ascii)
