@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -100,3 +101,17 @@ def test_scoring_monitor_in_a_pipeline():
     log = monitor.get_logs()
     assert len(log.data) == 6
     assert log.data[-1]["accuracy"] == log.data[0]["accuracy"] == fitted.score(X, y)
+
+
+def test_callbacks_of_a_search_see_every_epoch():
+    class Everywhere(Record):
+        max_propagation_depth = None
+
+    X, y, _ = data()
+    record = Everywhere()
+    model = SGDClassifier(random_state=0, max_iter=5, tol=None)
+    search = GridSearchCV(model, {"alpha": [1e-4, 1e-2]}, cv=3)
+    search.set_callbacks(record).fit(X, y)
+    assert record.events.count(("begin", "epoch", 0)) == 2 * 3 + 1  # and the last fit, of all rows
+    assert sum(event[:2] == ("end", "epoch") for event in record.events) == 5 * 7
+    assert record.events.count("setup") == record.events.count("teardown") == 1
