@@ -7,6 +7,7 @@
 
    A block is 64 rows that lie together, and blocks come in random order. A batch is 8 blocks; where
    the data is sorted, their rows take turns, so that training sees both classes all the time.
+   Single rows in random order, or in one that the caller gives, are read where they lie.
 
    The number of a block gives the time of its rows, so steps need no counter of their own; and as
    the sum of all steps up to a time has a closed form, every worker knows how far L2 has shrunk
@@ -42,6 +43,8 @@ static ptrdiff_t first_block(const fo_hogwild *run, ptrdiff_t batch) {
    negative: L2 then is as in the formula, w = (1 - step * l2) w - step * derivative * x. */
 static double total_step(const fo_hogwild *run, double row) {
     const double n = (double)run->samples.rows, rate = run->step * run->rate;
+    if (run->schedule == FO_EPOCH_DECAY && run->order == FO_GIVEN) /* counts within an epoch */
+        return run->step * pow(run->decay, (double)run->epoch) * row;
     if (run->schedule == FO_EPOCH_DECAY && run->decay < 1) {
         const double epoch = floor(row / n), left = pow(run->decay, epoch);
         return run->step * (n * (1 - left) / (1 - run->decay) + left * (row - epoch * n));
@@ -59,9 +62,19 @@ static double total_step(const fo_hogwild *run, double row) {
     return run->step * row;
 }
 
-/* The row at which a block starts on average: blocks at the ends of the data are smaller. */
+/* The row at which a block starts on average: blocks at the ends of the data are smaller. Epochs of
+   given rows may be shorter than the data; the rest of their blocks is empty. */
 static double row_of(const fo_hogwild *run, ptrdiff_t block) {
+    if (run->order == FO_GIVEN) {
+        const ptrdiff_t rows = (block - run->epoch * blocks_in_epoch(run)) * FO_ROWS;
+        return run->before + (double)(rows < run->n_given ? rows : run->n_given);
+    }
     return (double)block * ((double)run->samples.rows / (double)blocks_in_epoch(run));
+}
+
+void fo_hogwild_give(fo_hogwild *run, const int64_t *rows, ptrdiff_t count, ptrdiff_t epoch) {
+    run->before += (double)run->n_given;
+    run->given = rows, run->n_given = count, run->epoch = epoch;
 }
 
 double fo_hogwild_step(const fo_hogwild *run, double row) {
@@ -70,14 +83,21 @@ double fo_hogwild_step(const fo_hogwild *run, double row) {
 
 /* ---- order ---- */
 
+static uint64_t key_of(const fo_hogwild *run, ptrdiff_t batch) {
+    const ptrdiff_t epoch = batch / fo_hogwild_batches(run->samples.rows);
+    return fo_mix(run->seed + fo_mix((uint64_t)epoch));
+}
+
 /* The blocks of a batch as rows [low, high), some of them empty. In every epoch blocks are permuted
    and their borders move, so that every epoch groups other rows. Where rows take turns, the blocks
    come from the eighths of the data: a sorted class has its share of each batch. */
 static void blocks_of(const fo_hogwild *run, ptrdiff_t batch, ptrdiff_t *low, ptrdiff_t *high) {
-    const ptrdiff_t rows = run->samples.rows, blocks = blocks_in_epoch(run);
-    const ptrdiff_t batches = fo_hogwild_batches(rows), j = batch % batches;
-    const uint64_t key = fo_mix(run->seed + fo_mix((uint64_t)(batch / batches)));
-    const ptrdiff_t shift = run->order == FO_SEQUENTIAL ? 0 : (ptrdiff_t)(key >> 58);
+    const ptrdiff_t rows = run->order == FO_GIVEN ? run->n_given : run->samples.rows;
+    const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows), j = batch % batches;
+    const ptrdiff_t blocks = blocks_in_epoch(run);
+    const uint64_t key = key_of(run, batch);
+    const int moves = run->order == FO_SHUFFLED || run->order == FO_TURNS;
+    const ptrdiff_t shift = moves ? (ptrdiff_t)(key >> 58) : 0;
     for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
         ptrdiff_t block = j * FO_BLOCKS + b;
         if (run->order == FO_TURNS)
@@ -89,6 +109,27 @@ static void blocks_of(const fo_hogwild *run, ptrdiff_t batch, ptrdiff_t *low, pt
         high[b] = low[b] + FO_ROWS > rows ? rows : low[b] + FO_ROWS;
         if (low[b] < 0) low[b] = 0;
     }
+}
+
+ptrdiff_t fo_hogwild_rows(const fo_hogwild *run, ptrdiff_t batch,
+                          ptrdiff_t row[FO_BLOCKS * FO_ROWS], ptrdiff_t ends[FO_BLOCKS]) {
+    const uint64_t all = (uint64_t)run->samples.rows, key = key_of(run, batch);
+    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], n = 0;
+    blocks_of(run, batch, low, high);
+    for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
+        if (run->order == FO_TURNS) { /* an eighth of every block's rows */
+            for (ptrdiff_t k = 0; k < FO_ROWS / FO_BLOCKS; k++)
+                for (ptrdiff_t c = 0; c < FO_BLOCKS; c++)
+                    if (low[c] < high[c]) row[n++] = low[c]++;
+        } else {
+            for (ptrdiff_t i = low[b]; i < high[b]; i++)
+                row[n++] = run->order == FO_GIVEN    ? (ptrdiff_t)run->given[i]
+                           : run->order == FO_SINGLY ? (ptrdiff_t)fo_permute((uint64_t)i, all, key)
+                                                     : i;
+        }
+        ends[b] = n;
+    }
+    return n;
 }
 
 /* ---- workers ---- */
@@ -194,7 +235,8 @@ static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
 /* Sets the step size for a block. Where steps are the caller's, they stay as they are; else they
    are (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x. */
 static void set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
-    const double t = row_of(run, block), end = row_of(run, block + 1);
+    const double t = row_of(run, block), next = row_of(run, block + 1);
+    const double end = next > t ? next : t + 1; /* an empty block has a step too */
     const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
     me->walk.keep = exp(-run->l2 * step);
     me->walk.step = run->schedule == FO_CONSTANT ? run->step
@@ -224,29 +266,39 @@ static void train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high)
     me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
 }
 
+/* Trains on the rows of a batch; returns how many they are. */
+static ptrdiff_t train_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
+    const ptrdiff_t before = me->rows;
+    const int together = run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED;
+    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], row[FO_BLOCKS * FO_ROWS];
+    if (together)
+        blocks_of(run, batch, low, high);
+    else
+        fo_hogwild_rows(run, batch, row, high);
+    for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
+        set_time(run, me, first_block(run, batch) + b);
+        if (together)
+            train(run, me, low[b], high[b]);
+        else
+            for (ptrdiff_t k = b ? high[b - 1] : 0; k < high[b]; k++)
+                train(run, me, row[k], row[k] + 1);
+        if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold_serial(run);
+    }
+    return me->rows - before;
+}
+
 /* One turn of one worker: 0 when the slice is used up. What a single worker does depends on the
    batch alone, never on where slices end: the same bits every time. */
 static int turn(fo_hogwild *run, fo_worker *me) {
     const ptrdiff_t batch = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
     if (batch >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
-    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS];
-    blocks_of(run, batch, low, high);
-    for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
-        set_time(run, me, first_block(run, batch) + b);
-        if (run->order != FO_TURNS) {
-            train(run, me, low[b], high[b]);
-        } else { /* an eighth of every block's rows */
-            for (ptrdiff_t k = 0; k < FO_ROWS / FO_BLOCKS; k++)
-                for (ptrdiff_t c = 0; c < FO_BLOCKS; c++, low[c - 1]++)
-                    train(run, me, low[c], low[c] < high[c] ? low[c] + 1 : 0);
-        }
-        if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold_serial(run);
-    }
+    const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
+    const int last = (batch + 1) % batches == 0; /* of its epoch */
+    if (!train_batch(run, me, batch) && !last) return 1;
     if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
     if (run->mode == FO_SERIAL) {
         /* At the end of an epoch too: looking at the model there must not change its bits. */
-        const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
-        if ((batch + 1) % batches == 0) {
+        if (last) {
             look_serial(run);
             forget(run, (batch + 1) / batches);
         }
@@ -341,24 +393,52 @@ static double element(int dtype, const void *x, ptrdiff_t i) {
     return dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
 }
 
+/* The losses of the rows [low, high), at most BATCH. */
+static void losses_of(const pass *p, ptrdiff_t low, ptrdiff_t high, double *out) {
+    const fo_samples *s = p->s;
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    double derivative;
+    kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, out);
+    for (ptrdiff_t i = low; i < high; i++) {
+        const double y =
+            s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
+        out[i - low] = p->user ? fo_ask(p->user, out[i - low], y, &derivative)
+                               : kernels->value[p->loss](out[i - low], y, p->shape);
+    }
+}
+
 static void loss_body(void *ctx, int k, int n) {
     const pass *p = (const pass *)ctx;
     const fo_samples *s = p->s;
-    const fo_sparse_kernels *kernels = fo_current()->sparse;
-    double margin[BATCH];
+    double loss[BATCH];
     for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
         const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
-        kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, margin);
-        double sum = 0, derivative;
-        for (ptrdiff_t i = low; i < high; i++) {
-            const double y =
-                s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
-            const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
-            sum += weight * (p->user ? fo_ask(p->user, margin[i - low], y, &derivative)
-                                     : kernels->value[p->loss](margin[i - low], y, p->shape));
-        }
+        losses_of(p, low, high, loss);
+        double sum = 0;
+        for (ptrdiff_t i = low; i < high; i++)
+            sum += (s->weights ? element(s->dtype, s->weights, i) : 1) * loss[i - low];
         p->out[b] = sum;
     }
+}
+
+static void losses_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    for (ptrdiff_t b = k; b < fo_samples_partials(p->s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < p->s->rows ? low + BATCH : p->s->rows;
+        losses_of(p, low, high, p->out + low);
+    }
+}
+
+void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
+                       const void *w, double intercept, double *out, int threads) {
+    pass p = {.s = s,
+              .w = w,
+              .intercept = intercept,
+              .out = out,
+              .loss = loss,
+              .shape = shape,
+              .user = user};
+    fo_parallel(losses_body, &p, threads);
 }
 
 double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,

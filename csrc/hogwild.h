@@ -81,8 +81,9 @@ struct fo_sparse_kernels {
 };
 
 enum { FO_SERIAL, FO_COPIES, FO_SHARED };
-/* Of the rows: the data's; random blocks; random blocks whose rows take turns. */
-enum { FO_SEQUENTIAL, FO_SHUFFLED, FO_TURNS };
+/* Of the rows: the data's; random blocks; random blocks whose rows take turns; single rows at
+   random; those that the caller gives for each epoch. */
+enum { FO_SEQUENTIAL, FO_SHUFFLED, FO_TURNS, FO_SINGLY, FO_GIVEN };
 enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY, FO_POWER };
 
 /* One worker: written by one thread at a time, read by nobody else. */
@@ -103,6 +104,9 @@ typedef struct {
     double rate, power; /* of the schedules: see total_step */
     double origin;      /* rows that earlier runs have trained on */
     uint64_t seed;
+    const int64_t *given;     /* FO_GIVEN: the rows of this epoch, in order */
+    ptrdiff_t n_given, epoch; /* how many; which epoch it is */
+    double before;            /* rows that all earlier epochs had */
     ptrdiff_t merge_rows;
     void *w; /* the model: shared by all workers */
     _Atomic double intercept;
@@ -124,6 +128,12 @@ typedef struct {
 
 const char *fo_loss_name(int loss);           /* NULL past the last */
 ptrdiff_t fo_hogwild_batches(ptrdiff_t rows); /* batches in an epoch */
+/* Lets an epoch have these rows, at most as many as there are: FO_GIVEN, before its first batch. */
+void fo_hogwild_give(fo_hogwild *run, const int64_t *rows, ptrdiff_t count, ptrdiff_t epoch);
+/* The rows of a batch in the order of visits, those of its b-th block being [ends[b - 1], ends[b]);
+   returns their number. */
+ptrdiff_t fo_hogwild_rows(const fo_hogwild *run, ptrdiff_t batch,
+                          ptrdiff_t row[FO_BLOCKS * FO_ROWS], ptrdiff_t ends[FO_BLOCKS]);
 /* Trains on the batches [start, stop); the model is in w only after fo_hogwild_settle. */
 void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads);
 void fo_hogwild_settle(fo_hogwild *run);
@@ -138,6 +148,9 @@ int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, pt
 double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
                        const void *w, double intercept, double *partials, int threads);
 ptrdiff_t fo_samples_partials(const fo_samples *s);
+/* The loss of each row, without its weight. */
+void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
+                       const void *w, double intercept, double *out, int threads);
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                         int threads);
 /* Curvature per column over every stride-th row, into h; returns the intercept's. */

@@ -13,6 +13,7 @@ from fastopt.calculus import (
     numerical_jacobian,
 )
 from fastopt.config import show_config
+from fastopt.curriculum import Curriculum, SelfPaced
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.factorization.completion import factorize
 from fastopt.factorization.factors import FactorizationResult
@@ -55,6 +56,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "AdamW",
     "Adamax",
     "Arena",
+    "Curriculum",
     "DataError",
     "Dataset",
     "DeltaBarDelta",
@@ -76,6 +78,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "SelfPaced",
     "SignSGD",
     "StepInfo",
     "assert_grad",

@@ -78,6 +78,7 @@ cdef extern from "hogwild.h" nogil:
         int diverged
     const char *fo_loss_name(int loss)
     Py_ssize_t fo_hogwild_batches(Py_ssize_t rows)
+    void fo_hogwild_give(fo_hogwild *run, const int64_t *rows, Py_ssize_t count, Py_ssize_t epoch)
     void fo_hogwild_slice(fo_hogwild *run, Py_ssize_t start, Py_ssize_t stop, int threads)
     void fo_hogwild_settle(fo_hogwild *run)
     int fo_samples_check(const fo_samples *s, Py_ssize_t length, double *partials,
@@ -85,6 +86,8 @@ cdef extern from "hogwild.h" nogil:
     double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
                            const void *w, double intercept, double *partials, int threads)
     Py_ssize_t fo_samples_partials(const fo_samples *s)
+    void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
+                           const void *w, double intercept, double *out, int threads)
     void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                             int threads)
     double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
@@ -99,7 +102,7 @@ def loss_names():
 
 
 LOSSES = loss_names()
-ORDERS = ("sequential", "blocks", "turns")
+ORDERS = ("sequential", "blocks", "turns", "shuffle", "given")
 MODES = ("serial", "copies", "shared")
 SCHEDULES = ("inverse_time", "constant", "epoch_decay", "power")
 
@@ -224,14 +227,29 @@ cdef class Samples:
         free(partials)
         return total
 
+    def losses(self, loss, double shape, w, double intercept, out, int threads):
+        """Write the loss of every row, without its weight, into out (float64)."""
+        cdef const fo_user *user = user_of(loss)
+        cdef int which = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
+        if self.s.y == NULL and self.s.codes == NULL:
+            raise ValueError("y is not set")
+        cdef Buffers buffers = Buffers()
+        cdef const void *model = self.weights_of_model(buffers, "w", w, False)
+        cdef double *each = self.room(buffers, out)
+        with nogil:
+            fo_samples_losses(&self.s, which, shape, user, model, intercept, each, threads)
+
+    cdef double *room(self, Buffers buffers, out) except NULL:
+        cdef Py_buffer *view = buffers.take("out", out, True)
+        if dtype_of(view) != FO_F64 or view.shape[0] != self.rows:
+            raise ValueError(f"out must be float64 with {self.rows} numbers")
+        return <double *>view.buf
+
     def margins(self, w, double intercept, out, int threads):
         """Write x_i . w + intercept of every row into out (float64)."""
         cdef Buffers buffers = Buffers()
         cdef const void *model = self.weights_of_model(buffers, "w", w, False)
-        cdef Py_buffer *view = buffers.take("out", out, True)
-        if dtype_of(view) != FO_F64 or view.shape[0] != self.rows:
-            raise ValueError(f"out must be float64 with {self.rows} numbers")
-        cdef double *margin = <double *>view.buf
+        cdef double *margin = self.room(buffers, out)
         with nogil:
             fo_samples_margins(&self.s, model, intercept, margin, threads)
 
@@ -258,7 +276,7 @@ cdef class Hogwild:
 
     cdef fo_hogwild run
     cdef Samples samples
-    cdef Buffers held, held_targets
+    cdef Buffers held, held_targets, held_order
     cdef object loss  # a user's must live
     cdef readonly Py_ssize_t batches
 
@@ -336,6 +354,21 @@ cdef class Hogwild:
 
     def __dealloc__(self):
         free(self.run.worker)
+
+    def give(self, rows, Py_ssize_t epoch):
+        """Let an epoch have these rows (int64, checked here); before its first batch."""
+        cdef Buffers given = Buffers()
+        cdef Py_buffer *view = given.take("order", rows)
+        cdef const int64_t *at = <const int64_t *>view.buf
+        cdef Py_ssize_t k, count = view.shape[0]
+        cdef bint bad = index_type_of(view) != FO_I64 or not 0 < count <= self.run.samples.rows
+        if not bad:
+            for k in range(count):
+                bad |= not 0 <= at[k] < self.run.samples.rows
+        if bad or ORDERS[self.run.order] != "given":
+            raise ValueError("order does not fit the rows")
+        fo_hogwild_give(&self.run, at, count, epoch)
+        self.held_order = given
 
     def slice(self, Py_ssize_t start, Py_ssize_t stop, int threads):
         """Train on the batches [start, stop), counted from the first epoch on."""

@@ -138,6 +138,10 @@ class Checkpoint:
         OSError
             If the file cannot be read or written.
         """
+        if not isinstance(rows.settings.order, str):
+            raise ValueError(
+                "order must be a name with a checkpoint, which cannot hold a curriculum"
+            )
         self._key, self._result = self._key_of(rows, problems, W, b), result
         if os.path.exists(self.path):
             self._load(rows)

@@ -26,6 +26,8 @@ def refuse(estimator: Any, loss: Any) -> None:
             f"optimizer='sdca' needs penalty='l2' and alpha > 0, got {estimator.penalty!r} and "
             f"{estimator.alpha!r}"
         )
+    if estimator.order is not None:
+        raise ValueError("optimizer='sdca' has an order of its own: use optimizer='sgd'")
     for name in ("early_stopping", "warm_start", "positive", "average", "checkpoint"):
         if getattr(estimator, name):
             raise ValueError(f"optimizer='sdca' cannot do {name}: use optimizer='sgd'")

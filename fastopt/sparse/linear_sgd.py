@@ -31,6 +31,7 @@ from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.datasets import by_blocks
 from fastopt.sparse.linear_dual import ascend, refuse
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
+from fastopt.sparse.order import Kept, check_order
 from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
 from fastopt.sparse.run import Past
 from fastopt.sparse.runner import HogwildResult, UnscaledError
@@ -144,6 +145,9 @@ class LinearSGD:
         Checkpoint("" if self.checkpoint is None else self.checkpoint, self.checkpoint_every)
         if self.optimizer == "sdca":
             refuse(self, loss)
+        order = check_order(self.order)
+        if partial and not isinstance(order, str):
+            raise ValueError("order must be a name with partial_fit, which knows no epochs")
         if partial and self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")
         if self.power_t < 0:
@@ -184,9 +188,12 @@ class LinearSGD:
         return Checkpoint(self.checkpoint, self.checkpoint_every, note, stopping)
 
     def _settings(
-        self, epochs: int, partial: bool, was_sparse: bool, state: Any
+        self, epochs: int, partial: bool, was_sparse: bool, state: Any, kept: np.ndarray
     ) -> tuple[Settings, str]:
         """Return the runner's settings, and why that many threads."""
+        order = check_order(self.order)
+        if not isinstance(order, str) and not kept.all():
+            order = Kept(order, kept)
         optimal = self.learning_rate == "optimal"
         share = {"l2": 0.0, "l1": 1.0, "elasticnet": self.l1_ratio, None: 0.0}[self.penalty]
         alpha = float(self.alpha)
@@ -214,6 +221,7 @@ class LinearSGD:
             threads=threads,
             seed=int(check_random_state(state).randint(2**31)),
             shuffle=self.shuffle,
+            order=order,
             epsilon=float(self.epsilon),
             quantile=float(getattr(self, "quantile", 0.5)),
             positive=self.positive,
@@ -307,7 +315,7 @@ class LinearSGD:
         if not train.all():
             X, y, weight = X[train], y[train], None if weight is None else weight[train]
         epochs = 1 if partial else self.max_iter
-        settings, why = self._settings(epochs, partial, sparse.issparse(X), state)
+        settings, why = self._settings(epochs, partial, sparse.issparse(X), state, train)
         rows = Rows(_as_rows(X), settings)
         problems = [
             Targets(rows, **target, weights=_product(weight, more, rows.dtype))

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
+from fastopt.sparse.order import check_order
 from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve, why_serial
 
@@ -74,7 +75,8 @@ class Settings:
     The last ones are the estimators': `rate` of the schedule "inverse_time" (default l2 + l1),
     `power` of "power", `gain` of the intercept's step (default: as `hogwild`'s notes say),
     `aggressive` 1 or 2 for PA-I or PA-II, `plain_mean` for an average of all rows' models from the
-    row `average_from` on, `most` for derivatives on one thread, and `relative` weights.
+    row `average_from` on, `most` for derivatives on one thread, and `relative` weights. `order` is
+    a name, or has a method `order`.
     """
 
     loss: str | _core.UserLoss
@@ -101,6 +103,7 @@ class Settings:
     average_from: int = 0
     most: float = math.inf
     relative: bool = True
+    order: Any = "auto"
 
     @property
     def serial(self) -> str:
@@ -138,6 +141,7 @@ class Settings:
         quantile: float = 0.5,
         l1: float = 0.0,
         positive: bool = False,
+        order: Any = "auto",
         **of_estimators: Any,
     ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
@@ -162,6 +166,7 @@ class Settings:
             quantile=number("quantile", quantile, 0, 1),
             l1=number("l1", l1, 0),
             positive=flag("positive", positive),
+            order=check_order(order),
             **of_estimators,
         )
 
@@ -278,6 +283,9 @@ class Targets:
 
         64 rows of one class after the other would teach the model that class and no other.
         """
+        order = self.rows.settings.order
+        if order != "auto":
+            return order if isinstance(order, str) else "given"
         if not self.rows.settings.shuffle:
             return "sequential"
         high = self.codes == self.positive if self.y is None else self.y > np.mean(self.y)

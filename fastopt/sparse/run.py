@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt import _core
+from fastopt.sparse.order import checked
 from fastopt.sparse.rows import LARGEST_DECAY, PROBE_ROWS, Rows, Settings, Targets, objective_of
 
 
@@ -92,6 +93,7 @@ class Run:
     ) -> None:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
         self.rows, self.threads, self.w, self.step, self.past = rows, threads, w, step, past
+        self.given = settings.order if order == "given" else None
         self.average = w.copy() if settings.average else None
         self.paid = np.zeros_like(w) if settings.l1 else None
         # A merge walks over all columns: few enough cost little, and more of them learn faster.
@@ -159,6 +161,18 @@ class Run:
         average += (1 - share) * (past.mean_intercept - average)
         return Past(past.rows + rows, mean, average, count)
 
+    def _visits(self, epoch: int) -> np.ndarray:
+        """Return the rows of an epoch, having told who chooses them what the model thinks."""
+        n, settings = self.rows.n, self.rows.settings
+        if hasattr(self.given, "update"):
+            w, intercept = self.model()
+            losses = np.empty(n)
+            self.rows.samples.losses(
+                settings.loss, settings.shape, w, intercept, losses, self.threads
+            )
+            self.given.update(losses)
+        return checked(self.given.order(epoch, n), n)
+
     def slower(self) -> None:
         """Divide the step by 5."""
         self.step /= 5
@@ -166,6 +180,11 @@ class Run:
 
     def advance(self, batches: int, end: int) -> int:
         """Train on the next batches, at most to the batch `end`; return how many."""
+        if self.given is not None:
+            epoch, within = divmod(self.batches_done, self.native.batches)
+            if within == 0:
+                self.native.give(self._visits(epoch), epoch)
+            end = min(end, (epoch + 1) * self.native.batches)
         batches = max(1, min(batches, end - self.batches_done))
         self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
         self.batches_done += batches

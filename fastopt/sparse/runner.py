@@ -37,8 +37,8 @@ class HogwildResult:
     mode : {"serial", "copies", "shared"}
     reason : str
         Why that mode and that many threads.
-    order : {"blocks", "turns", "sequential"}
-        Of the rows; see the notes of `hogwild`.
+    order : {"blocks", "turns", "shuffle", "sequential", "given"}
+        Of the rows; "given": as the argument says. See the notes of `hogwild`.
     threads : int
         Threads really used.
     step : float
@@ -96,6 +96,7 @@ class Progress:
     epoch, epochs : int
         Whole epochs done, and asked for.
     rows_done, rows_total : int
+        A curriculum may leave rows out; they count in the total.
     seconds, nnz_per_second : float
     objective : float or None
         The objective at the end of the last whole epoch, if it is tracked.
@@ -212,6 +213,8 @@ def solve(
         result.clipped = run.native.clipped
         result.rows, result.nnz = run.native.done()
         result.epochs = result.rows // rows.n
+        if run.given is not None:
+            result.epochs = run.batches_done // run.native.batches
         result.seconds = time.perf_counter() - start - aside
         if status != "diverged" and not (
             np.isfinite(result.w).all() and math.isfinite(result.intercept)
@@ -237,8 +240,9 @@ def solve(
             # A slice may hold many small epochs: theirs are shares of its time.
             for k in range(epoch + 1, run.batches_done // per_epoch + 1):
                 after = (run.batches_done - k * per_epoch) / done * (now - before)
+                seen = k * rows.n if run.given is None else run.native.done()[0]
                 result.history.append(
-                    {"epoch": k, "seconds": now - start - aside - after, "rows": k * rows.n}
+                    {"epoch": k, "seconds": now - start - aside - after, "rows": seen}
                 )
             if track and run.batches_done % per_epoch == 0:
                 w, intercept = run.model()
@@ -285,6 +289,7 @@ def hogwild(
     schedule: str = "inverse_time",
     decay: float = 0.9,
     mode: str = "auto",
+    order: Any = "auto",
     fit_intercept: bool = True,
     average: bool = True,
     sample_weight: Any = None,
@@ -338,6 +343,12 @@ def hogwild(
     mode : {"auto", "copies", "shared", "serial"}
         How threads share the weights: "copies" merges private ones every few thousand rows,
         "shared" writes one vector component by component [1]_, "serial" uses one thread.
+    order : str, array_like of int or object, default "auto"
+        Of the rows in each epoch. "blocks": blocks of 64 rows in random order; "turns": the same,
+        the rows of 8 blocks taking turns; "auto": one of these, see the notes; "shuffle": single
+        rows in random order; "sequential": as they are. An array of at most n_rows row numbers,
+        such as a permutation; or an object with a method `order(epoch, n)` that returns one, such
+        as `fastopt.Curriculum` and `fastopt.SelfPaced`.
     fit_intercept : bool, default True
     average : bool, default True
         Return the mean of snapshots of the weights, later ones counting more [2]_: closer to the
@@ -389,10 +400,11 @@ def hogwild(
 
     Notes
     -----
-    Blocks of 64 rows are permuted in each epoch; the order within a block is the data's, which is
-    three times quicker than a fully random one. Where neighbours have the same label more often
-    than by chance, as in a sorted file, the rows of 8 blocks take turns. The intercept is trained
-    as the weight of a column whose constant value is the root mean square of the non-zeros. L1 is a
+    By default blocks of 64 rows are permuted in each epoch; the order within a block is the data's,
+    which is up to three times quicker than a fully random one. Where neighbours have the same label
+    more often than by chance, as in a sorted file, the rows of 8 blocks take turns. Rows are never
+    copied, whatever the order; an epoch is as long as its order. The intercept is trained as the
+    weight of a column whose constant value is the root mean square of the non-zeros. L1 is a
     penalty that accumulates [3]_, from the beginning of each epoch, and is complete at its end.
 
     References
@@ -423,6 +435,7 @@ def hogwild(
         schedule=schedule,
         decay=decay,
         mode=mode,
+        order=order,
         fit_intercept=fit_intercept,
         average=average,
         threads=threads,

@@ -97,6 +97,9 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         end it holds the model, which the same fit then returns at once. `partial_fit` ignores it.
     checkpoint_every : float, default 60
         Seconds between two writes of it: what is lost if the process is killed.
+    order : str, array_like of int, object or None, default None
+        Of the rows in each epoch, in place of what `shuffle` says: a name, row numbers of X or a
+        curriculum, as for `fastopt.hogwild`.
 
     Attributes
     ----------
@@ -170,6 +173,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         optimizer: str = "sgd",
         checkpoint: Any = None,
         checkpoint_every: float = 60.0,
+        order: Any = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -199,6 +203,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         self.optimizer = optimizer
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.order = order
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
