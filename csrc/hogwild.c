@@ -17,6 +17,7 @@
 
 #include "hogwild.h"
 #include "order.h"
+#include "study.h"
 
 const char *fo_loss_name(int loss) {
     return loss < FO_LOSSES ? fo_current()->sparse->loss_names[loss] : NULL;
@@ -33,7 +34,7 @@ ptrdiff_t fo_hogwild_batches(ptrdiff_t rows) {
 }
 
 /* The first block of a batch, blocks counted from the first epoch on. */
-static ptrdiff_t first_block(const fo_hogwild *run, ptrdiff_t batch) {
+ptrdiff_t fo_hogwild_first_block(const fo_hogwild *run, ptrdiff_t batch) {
     const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
     return batch / batches * blocks_in_epoch(run) + batch % batches * FO_BLOCKS;
 }
@@ -149,7 +150,7 @@ static void merge_intercept(fo_hogwild *run, fo_worker *me) {
 /* A snapshot of the model joins the average with a weight that grows with time, so that the
    beginning is forgotten (polynomial-decay averaging: Shamir and Zhang 2013). Whichever worker
    comes first after merge_rows rows of every worker takes it; nobody waits. */
-static void observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block) {
+void fo_hogwild_observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block) {
     if (!run->average || run->worker->walk.lag || !fo_claim(&run->observing)) return;
     if ((block - run->observed) * FO_ROWS >= run->merge_rows * run->workers &&
         block * FO_ROWS > run->worker->walk.wait) {
@@ -169,7 +170,7 @@ static void merge_columns(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdif
         (char *)run->w + start, (const char *)run->h + start, me->area, run->workers);
 }
 
-static void merge(fo_hogwild *run, fo_worker *me) {
+void fo_hogwild_merge(fo_hogwild *run, fo_worker *me) {
     if (run->mode == FO_COPIES) {
         /* Two workers at the same columns at once would lose one's work: each starts elsewhere. */
         const ptrdiff_t columns = run->samples.columns;
@@ -228,13 +229,13 @@ static void forget(fo_hogwild *run, ptrdiff_t epochs) {
 
 /* How far L2 has shrunk the model at a block since the start of this slice. */
 static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
-    const double start = row_of(run, first_block(run, run->start));
+    const double start = row_of(run, fo_hogwild_first_block(run, run->start));
     return exp(run->l2 * (total_step(run, start) - total_step(run, row_of(run, block))));
 }
 
 /* Sets the step size for a block. Where steps are the caller's, they stay as they are; else they
    are (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x. */
-static void set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
+void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     const double t = row_of(run, block), next = row_of(run, block + 1);
     const double end = next > t ? next : t + 1; /* an empty block has a step too */
     const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
@@ -248,7 +249,7 @@ static void set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
 
 static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
 
-static void train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high) {
+void fo_hogwild_train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high) {
     const fo_samples *s = &run->samples;
     if (low >= high) return;
     fo_train *rows = fo_current()->sparse->train[run->careful][run->loss][s->dtype][s->index_type];
@@ -266,22 +267,39 @@ static void train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high)
     me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);
 }
 
-/* Trains on the rows of a batch; returns how many they are. */
-static ptrdiff_t train_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
+/* Trains on single rows. */
+static void train_rows(fo_hogwild *run, fo_worker *me, const ptrdiff_t *row, ptrdiff_t n) {
+    if (run->way == FO_HOGBATCH)
+        fo_train_micro(run, me, row, n);
+    else if (run->way == FO_LOCKED)
+        fo_train_locked(run, me, row, n);
+    else
+        for (ptrdiff_t k = 0; k < n; k++) fo_hogwild_train(run, me, row[k], row[k] + 1);
+}
+
+/* Trains on the rows of a batch, of which a shared model's first one is watched; returns how many
+   they are. */
+ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
     const ptrdiff_t before = me->rows;
-    const int together = run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED;
+    const int plain = run->way == FO_PLAIN || run->way == FO_ROUNDS;
+    const int together = plain && (run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED);
+    int watch = run->mode == FO_SHARED && plain && run->workers > 1;
     ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], row[FO_BLOCKS * FO_ROWS];
     if (together)
         blocks_of(run, batch, low, high);
     else
         fo_hogwild_rows(run, batch, row, high);
     for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
-        set_time(run, me, first_block(run, batch) + b);
+        ptrdiff_t from = together ? low[b] : b ? high[b - 1] : 0;
+        fo_hogwild_set_time(run, me, fo_hogwild_first_block(run, batch) + b);
+        if (watch && from < high[b]) {
+            fo_train_watched(run, me, together ? from : row[from]);
+            from++, watch = 0;
+        }
         if (together)
-            train(run, me, low[b], high[b]);
+            fo_hogwild_train(run, me, from, high[b]);
         else
-            for (ptrdiff_t k = b ? high[b - 1] : 0; k < high[b]; k++)
-                train(run, me, row[k], row[k] + 1);
+            train_rows(run, me, row + from, high[b] - from);
         if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold_serial(run);
     }
     return me->rows - before;
@@ -294,7 +312,7 @@ static int turn(fo_hogwild *run, fo_worker *me) {
     if (batch >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
     const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
     const int last = (batch + 1) % batches == 0; /* of its epoch */
-    if (!train_batch(run, me, batch) && !last) return 1;
+    if (!fo_hogwild_batch(run, me, batch) && !last) return 1;
     if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
     if (run->mode == FO_SERIAL) {
         /* At the end of an epoch too: looking at the model there must not change its bits. */
@@ -303,11 +321,11 @@ static int turn(fo_hogwild *run, fo_worker *me) {
             forget(run, (batch + 1) / batches);
         }
     } else if (run->mode == FO_SHARED || me->since >= run->merge_rows || me->walk.scale < SMALL) {
-        merge(run, me);
+        fo_hogwild_merge(run, me);
     } else {
         return 1;
     }
-    observe(run, me, first_block(run, batch + 1));
+    fo_hogwild_observe(run, me, fo_hogwild_first_block(run, batch + 1));
     return 1;
 }
 
@@ -327,7 +345,7 @@ static ptrdiff_t until_small(const fo_hogwild *run, ptrdiff_t stop) {
     ptrdiff_t low = run->start + 1, high = stop;
     while (low < high) {
         const ptrdiff_t middle = high - (high - low) / 2;
-        if (shrunk(run, first_block(run, middle)) >= SMALL)
+        if (shrunk(run, fo_hogwild_first_block(run, middle)) >= SMALL)
             low = middle;
         else
             high = middle - 1;
@@ -336,14 +354,20 @@ static ptrdiff_t until_small(const fo_hogwild *run, ptrdiff_t stop) {
 }
 
 void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads) {
+    if (run->way == FO_ROUNDS) {
+        fo_rounds_slice(run, start, stop, threads);
+        return;
+    }
+    fo_body *work = run->way == FO_ROUND_ROBIN ? fo_round_robin : body;
     while (start < stop && !run->diverged) {
         run->start = start;
         run->stop = run->mode == FO_SHARED ? until_small(run, stop) : stop;
         atomic_store(&run->next, start);
-        fo_parallel(body, run, threads < run->workers ? threads : run->workers);
+        atomic_store(&run->ticket, 0);
+        fo_parallel(work, run, threads < run->workers ? threads : run->workers);
         start = run->stop;
         if (run->mode == FO_SHARED) {
-            double scale = shrunk(run, first_block(run, start));
+            double scale = shrunk(run, fo_hogwild_first_block(run, start));
             fold(run, run->w, &scale);
             for (int k = 0; k < run->workers; k++) run->worker[k].walk.scale = 1;
         }
@@ -357,7 +381,7 @@ void fo_hogwild_settle(fo_hogwild *run) {
         return;
     }
     for (int k = 0; k < run->workers; k++)
-        if (run->worker[k].since > 0) merge(run, run->worker + k);
+        if (run->worker[k].since > 0) fo_hogwild_merge(run, run->worker + k);
 }
 
 /* ---- passes over all rows ---- */

@@ -45,6 +45,8 @@ typedef struct {
     int clipped;               /* whether one was larger */
 } fo_walk;
 
+typedef struct fo_worker fo_worker;
+
 /* kernels.c: SGD over the rows [low, high), one after the other. */
 typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low, ptrdiff_t high);
 /* out[k] = x_i . w + intercept of row i = low + k. */
@@ -61,6 +63,19 @@ typedef void fo_scale(ptrdiff_t n, void *v, double scale);
 typedef void fo_pay(ptrdiff_t n, const fo_walk *walk, void *v);
 typedef void fo_mean(ptrdiff_t n, const void *v, double sum, void *lag, void *average, double old,
                      double share);
+/* See study.inc: parts of what a row does, v being the weights without their scale. */
+typedef double fo_row_dot(const fo_samples *s, const void *v, ptrdiff_t i);
+typedef void fo_row_add(const fo_samples *s, void *v, ptrdiff_t i, double factor);
+/* The weights of a row's first elements, into before; returns how many. */
+typedef ptrdiff_t fo_row_peek(const fo_samples *s, const void *v, ptrdiff_t i, double *before);
+/* As fo_row_add, counting weights that are no longer as before, and writes of others in the middle
+   of ours. */
+typedef void fo_row_contend(const fo_samples *s, void *v, ptrdiff_t i, double factor,
+                            const double *before, ptrdiff_t *changed, ptrdiff_t *overwritten);
+typedef void fo_combine(ptrdiff_t n, void *v, const void *data, const ptrdiff_t *row,
+                        const double *factor, ptrdiff_t count);
+typedef void fo_end_round(ptrdiff_t n, ptrdiff_t from, void *w, const void *h, double workers,
+                          fo_worker *worker);
 /* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
 typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
@@ -69,6 +84,7 @@ struct fo_sparse_kernels {
     fo_train *train[2][FO_LOSSES + 1][FO_DTYPES][FO_INDEX_TYPES]; /* plain, careful */
     const char *loss_names[FO_LOSSES];
     double (*value[FO_LOSSES])(double p, double y, double shape);
+    double (*derivative[FO_LOSSES])(double p, double y, double shape);
     fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
     fo_curvature *curvature[FO_DTYPES][FO_INDEX_TYPES];
     fo_merge *merge[FO_DTYPES];
@@ -76,30 +92,42 @@ struct fo_sparse_kernels {
     fo_scale *scale[FO_DTYPES];
     fo_pay *pay[FO_DTYPES];
     fo_mean *mean[FO_DTYPES];
+    fo_row_dot *dot[FO_DTYPES][FO_INDEX_TYPES];
+    fo_row_add *add[FO_DTYPES][FO_INDEX_TYPES];
+    fo_row_peek *peek[FO_DTYPES][FO_INDEX_TYPES];
+    fo_row_contend *contend[FO_DTYPES][FO_INDEX_TYPES];
+    fo_combine *combine[FO_DTYPES];
+    fo_end_round *end_round[FO_DTYPES];
     fo_finite *finite[FO_DTYPES];
     fo_within *within[FO_INDEX_TYPES];
 };
 
 enum { FO_SERIAL, FO_COPIES, FO_SHARED };
+/* How that is done: as hogwild.c says; copies in rounds (rounds.c); shared, in one of the ways of
+   study.c. */
+enum { FO_PLAIN, FO_ROUNDS, FO_HOGBATCH, FO_ROUND_ROBIN, FO_LOCKED };
 /* Of the rows: the data's; random blocks; random blocks whose rows take turns; single rows at
    random; those that the caller gives for each epoch. */
 enum { FO_SEQUENTIAL, FO_SHUFFLED, FO_TURNS, FO_SINGLY, FO_GIVEN };
 enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY, FO_POWER };
 
 /* One worker: written by one thread at a time, read by nobody else. */
-typedef struct {
+struct fo_worker {
     fo_walk walk;
     void *v, *base;              /* copies: own weights, and what they were at the last merge */
     double base_intercept, area; /* sum of steps since the last merge */
     ptrdiff_t since;             /* rows since the last merge */
     ptrdiff_t rows, nonzeros;
+    ptrdiff_t watched, changed, overwritten; /* shared: weights of watched rows, see study.c */
     char padding[128];
-} fo_worker;
+};
 
 typedef struct {
     fo_samples samples;
-    int loss, mode, schedule, order, workers;
-    int careful; /* the loop with everything in it: serial alone */
+    int loss, mode, way, schedule, order, workers;
+    int full;                /* FO_HOGBATCH: all rows have all columns, in order */
+    _Atomic uint16_t *locks; /* FO_LOCKED: of each weight, the number of the worker that has it */
+    int careful;             /* the loop with everything in it: serial alone */
     double l2, step, decay;
     double rate, power; /* of the schedules: see total_step */
     double origin;      /* rows that earlier runs have trained on */
@@ -122,7 +150,8 @@ typedef struct {
     ptrdiff_t start, stop; /* batches of this slice, counted from the first epoch on */
     _Atomic int diverged;
     char padding[128];
-    _Atomic ptrdiff_t next; /* the next batch to hand out */
+    _Atomic ptrdiff_t next;   /* the next batch to hand out */
+    _Atomic ptrdiff_t ticket; /* FO_ROUND_ROBIN: the next row to be written */
     char more_padding[128];
 } fo_hogwild;
 

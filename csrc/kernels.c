@@ -15,6 +15,7 @@
 #include "factor.h"
 #include "objective.h"
 #include "rule.h"
+#include "study.h"
 
 #include "convert.inc"
 
@@ -40,6 +41,7 @@
     {{careful_##loss##_i32_f32, careful_##loss##_i64_f32},                                         \
      {careful_##loss##_i32_f64, careful_##loss##_i64_f64}},
 #define VALUE_ENTRY(loss) loss##_value_f64,
+#define DERIVATIVE_ENTRY(loss) loss##_derivative_f64,
 #define NAME_ENTRY(loss) #loss,
 
 static int within_i32(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
@@ -60,6 +62,7 @@ static const fo_sparse_kernels sparse = {
     .train = {{LOSSES(TRAIN_ENTRY) TRAIN_ENTRY(user)}, {LOSSES(CAREFUL_ENTRY) CAREFUL_ENTRY(user)}},
     .loss_names = {LOSSES(NAME_ENTRY)},
     .value = {LOSSES(VALUE_ENTRY)},
+    .derivative = {LOSSES(DERIVATIVE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
     .curvature = {{curvature_i32_f32, curvature_i64_f32}, {curvature_i32_f64, curvature_i64_f64}},
     .merge = {merge_f32, merge_f64},
@@ -67,6 +70,13 @@ static const fo_sparse_kernels sparse = {
     .scale = {scale_f32, scale_f64},
     .pay = {pay_f32, pay_f64},
     .mean = {mean_f32, mean_f64},
+    .dot = {{row_dot_i32_f32, row_dot_i64_f32}, {row_dot_i32_f64, row_dot_i64_f64}},
+    .add = {{row_add_i32_f32, row_add_i64_f32}, {row_add_i32_f64, row_add_i64_f64}},
+    .peek = {{row_peek_i32_f32, row_peek_i64_f32}, {row_peek_i32_f64, row_peek_i64_f64}},
+    .contend = {{row_contend_i32_f32, row_contend_i64_f32},
+                {row_contend_i32_f64, row_contend_i64_f64}},
+    .combine = {combine_rows_f32, combine_rows_f64},
+    .end_round = {end_round_f32, end_round_f64},
     .finite = {finite_f32, finite_f64},
     .within = {within_i32, within_i64},
 };

@@ -48,10 +48,16 @@ cdef extern from "hogwild.h" nogil:
         Py_ssize_t since
         Py_ssize_t rows
         Py_ssize_t nonzeros
+        Py_ssize_t watched
+        Py_ssize_t changed
+        Py_ssize_t overwritten
     ctypedef struct fo_hogwild:
         fo_samples samples
         int loss
         int mode
+        int way
+        int full
+        void *locks
         int schedule
         int order
         int workers
@@ -76,6 +82,12 @@ cdef extern from "hogwild.h" nogil:
         Py_ssize_t observed
         fo_worker *worker
         int diverged
+    enum:
+        FO_PLAIN
+        FO_ROUNDS
+        FO_HOGBATCH
+        FO_ROUND_ROBIN
+        FO_LOCKED
     const char *fo_loss_name(int loss)
     Py_ssize_t fo_hogwild_batches(Py_ssize_t rows)
     void fo_hogwild_give(fo_hogwild *run, const int64_t *rows, Py_ssize_t count, Py_ssize_t epoch)
@@ -92,6 +104,9 @@ cdef extern from "hogwild.h" nogil:
                             int threads)
     double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
+cdef extern from "study.h" nogil:
+    int fo_samples_full(const fo_samples *s)
+
 
 def loss_names():
     """Return the losses' names, in the order of the C tables."""
@@ -103,7 +118,18 @@ def loss_names():
 
 LOSSES = loss_names()
 ORDERS = ("sequential", "blocks", "turns", "shuffle", "given")
-MODES = ("serial", "copies", "shared")
+# Where the weights are, and how they are shared: csrc/hogwild.h.
+WAYS = {
+    "serial": ("serial", FO_PLAIN),
+    "copies": ("copies", FO_PLAIN),
+    "shared": ("shared", FO_PLAIN),
+    "rounds": ("copies", FO_ROUNDS),
+    "hogbatch": ("shared", FO_HOGBATCH),
+    "rr": ("shared", FO_ROUND_ROBIN),
+    "aig": ("shared", FO_LOCKED),
+}
+PLACES = ("serial", "copies", "shared")
+MODES = tuple(WAYS)
 SCHEDULES = ("inverse_time", "constant", "epoch_decay", "power")
 
 
@@ -292,13 +318,14 @@ cdef class Hogwild:
         self.samples, self.held = samples, Buffers()
         if samples.s.y == NULL and samples.s.codes == NULL:
             raise ValueError("y is not set")
-        if (mode == "copies") != (copies is not None) or (mode == "serial") != (h is None):
+        place, self.run.way = WAYS[mode]
+        if (place == "copies") != (copies is not None) or (place == "serial") != (h is None):
             raise ValueError(f"mode {mode!r} does not fit h and copies")
         self.run.samples, self.held_targets = samples.s, samples.held_targets
         cdef const fo_user *user = user_of(loss)
         self.loss = loss
         self.run.loss = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
-        self.run.mode = MODES.index(mode)
+        self.run.mode = PLACES.index(place)
         self.run.schedule = SCHEDULES.index(schedule)
         self.run.order = ORDERS.index(order)
         self.run.l2, self.run.step, self.run.decay = l2, step, decay
@@ -319,12 +346,20 @@ cdef class Hogwild:
         cdef Py_ssize_t stride = 0
         cdef char *room = NULL
         cdef Py_buffer *view
+        cdef int models = 1 if mode == "rounds" else 2  # of a worker
         if copies is not None:
             view = self.held.take("copies", copies, True)
             room = <char *>view.buf
-            stride = view.shape[0] // (2 * workers) * size
+            stride = view.shape[0] // (models * workers) * size
             if dtype_of(view) != samples.s.dtype or stride < samples.columns * size:
-                raise ValueError("copies must have X's dtype and room for two models per worker")
+                raise ValueError(f"copies must have X's dtype and room for {models * workers} "
+                                 "models")
+        if mode == "aig":
+            self.run.locks = calloc(samples.columns, 2)
+            if self.run.locks == NULL:
+                raise MemoryError
+        if mode == "hogbatch" and samples.nonzeros == samples.rows * samples.columns:
+            self.run.full = fo_samples_full(&samples.s)
         for k in range(workers):
             self.run.worker[k].walk.scale = 1
             self.run.worker[k].walk.gain = gain
@@ -332,10 +367,11 @@ cdef class Hogwild:
             self.run.worker[k].walk.user = user
             self.run.worker[k].walk.intercept = self.run.worker[k].base_intercept = intercept
             if room != NULL:
-                self.run.worker[k].v = room + 2 * k * stride
-                self.run.worker[k].base = room + (2 * k + 1) * stride
+                self.run.worker[k].v = room + models * k * stride
                 memcpy(self.run.worker[k].v, self.run.w, samples.columns * size)
-                memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
+                if models == 2:
+                    self.run.worker[k].base = room + (2 * k + 1) * stride
+                    memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
         self.batches = fo_hogwild_batches(samples.rows)
         self.run.careful = l1 > 0 or positive or aggressive > 0 or lag is not None \
             or most < float("inf")
@@ -354,6 +390,7 @@ cdef class Hogwild:
 
     def __dealloc__(self):
         free(self.run.worker)
+        free(self.run.locks)
 
     def give(self, rows, Py_ssize_t epoch):
         """Let an epoch have these rows (int64, checked here); before its first batch."""
@@ -385,6 +422,14 @@ cdef class Hogwild:
         """Return (rows, non-zeros) trained on so far."""
         rows = sum([self.run.worker[k].rows for k in range(self.run.workers)])
         return rows, sum([self.run.worker[k].nonzeros for k in range(self.run.workers)])
+
+    def watched(self):
+        """Return (weights watched, those that others changed, those that others overwrote)."""
+        return tuple([
+            sum([self.run.worker[k].watched for k in range(self.run.workers)]),
+            sum([self.run.worker[k].changed for k in range(self.run.workers)]),
+            sum([self.run.worker[k].overwritten for k in range(self.run.workers)]),
+        ])
 
     def go_on_with(self, double step):
         """Take steps of another size from here on; nothing may be running."""

@@ -9,7 +9,7 @@ def hogwild_state(Hogwild hogwild):
     """
     cdef fo_hogwild *run = &hogwild.run
     cdef fo_worker *me = run.worker
-    if MODES[run.mode] != "serial":
+    if PLACES[run.mode] != "serial":
         hogwild.settle()
     rows, nonzeros = hogwild.done()
     return {
@@ -46,7 +46,7 @@ def restore_hogwild(Hogwild hogwild, dict numbers):
     run.observed = numbers["observed"]
     run.step = numbers["step"]
     me.rows, me.nonzeros = numbers["rows"], numbers["nonzeros"]
-    if MODES[run.mode] != "serial":
+    if PLACES[run.mode] != "serial":
         for k in range(run.workers):
             run.worker[k].walk.intercept = run.worker[k].base_intercept = run.intercept
         return

@@ -272,9 +272,14 @@ def test_threads_and_why():
     report = SGDClassifier(random_state=0, max_iter=2, tol=None).fit(X, y).fit_report_
     assert report["threads"] == 1 and "random_state is given" in report["reason"]
     if fastopt._core.openmp() != "none" and fastopt.get_num_threads() > 1:
-        for params in ({}, {"random_state": 0, "n_jobs": -1}, {"n_jobs": 2}):
+        for mode, params in (
+            ("copies", {}),
+            ("copies", {"n_jobs": 2}),
+            ("rounds", {"random_state": 0, "n_jobs": -1}),
+            ("copies", {"random_state": 0, "n_jobs": -1, "deterministic": False}),
+        ):
             report = SGDClassifier(max_iter=2, tol=None, **params).fit(X, y).fit_report_
-            assert report["threads"] >= 2 and report["mode"] == "copies", params
+            assert report["threads"] >= 2 and report["mode"] == mode, params
         report = SGDClassifier(penalty="l1", max_iter=2, tol=None).fit(X, y).fit_report_
         assert report["threads"] == 1 and "L1" in report["reason"]
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 for success, 1 for an error, 2 for a mistake in the arguments, 130 after Ctrl-C.
     """
     try:
-        from fastopt.cli import commands, data_commands, model_commands  # noqa: F401
+        from fastopt.cli import commands, data_commands, model_commands, table_command  # noqa: F401
     except ImportError as error:
         if "fastopt[cli]" not in str(error):
             raise

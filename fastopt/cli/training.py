@@ -80,6 +80,8 @@ class Run:
         One record per epoch, with objective if it was tracked, and problem.
     resumed : int
         Rows that a checkpoint brought.
+    conflicts : dict
+        As of `fastopt.HogwildResult`, of the first classifier.
     """
 
     model: LinearModel
@@ -96,6 +98,7 @@ class Run:
     metrics: dict[str, float]
     history: list[dict[str, Any]] = field(default_factory=list)
     resumed: int = 0
+    conflicts: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the model, as JSON has it: numbers that are not finite are None."""
@@ -207,7 +210,7 @@ def fit(
             W, b, results, targets = done.w[None, :], np.array([done.intercept]), [done], [data.y]
         else:
             codes = np.searchsorted(classes, data.y)
-            settings = Settings.check(decay=0.9, mode="auto", threads=threads, **options)
+            settings = Settings.check(threads=threads, **{"decay": 0.9, "mode": "auto", **options})
             every = one_vs_rest(
                 X, codes, len(classes), settings, sample_weight=data.weights, callback=callback,
                 track_objective=track, checkpoint=checkpoint,
@@ -239,6 +242,7 @@ def fit(
         metrics,
         [{"problem": k, **h} for k, result in enumerate(results) for h in result.history],
         sum(result.resumed for result in results),
+        results[0].conflicts,
     )  # fmt: skip
 
 

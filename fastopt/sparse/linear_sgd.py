@@ -145,6 +145,8 @@ class LinearSGD:
         Checkpoint("" if self.checkpoint is None else self.checkpoint, self.checkpoint_every)
         if self.optimizer == "sdca":
             refuse(self, loss)
+        if self.deterministic is not None:
+            flag("deterministic", self.deterministic)
         order = check_order(self.order)
         if partial and not isinstance(order, str):
             raise ValueError("order must be a name with partial_fit, which knows no epochs")
@@ -202,8 +204,11 @@ class LinearSGD:
         threads, why = None, ""
         if self.n_jobs is not None:
             threads = self.n_jobs if self.n_jobs > 0 else max(1, resolve(None) + 1 + self.n_jobs)
-        elif self.random_state is not None:
+        elif self.random_state is not None and not self.deterministic:
             threads, why = 1, "random_state is given: one thread trains to the same bits every time"
+        deterministic = self.deterministic
+        if deterministic is None:
+            deterministic = self.random_state is not None and (threads or 1) > 1
         if large:
             why = "alpha * eta0 is so large that one thread alone can shrink the weights"
         rates = {"auto": None if optimal else 1.0, "sklearn": 0.01 if was_sparse else 1.0}
@@ -222,6 +227,7 @@ class LinearSGD:
             seed=int(check_random_state(state).randint(2**31)),
             shuffle=self.shuffle,
             order=order,
+            deterministic=deterministic and not large,
             epsilon=float(self.epsilon),
             quantile=float(getattr(self, "quantile", 0.5)),
             positive=self.positive,
@@ -479,6 +485,8 @@ class LinearSGD:
             "nnz_per_second": sum(r.nnz for r in results) / seconds if seconds else 0.0,
             "stop": [r.message for r in results],
             "resumed": sum(getattr(r, "resumed", 0) for r in results),
+            **getattr(first, "sparsity", {}),
+            "conflicts": getattr(first, "conflicts", {}),
         }
         self.history_ = [
             {"problem": k, **record} for k, r in enumerate(results) for record in r.history

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
+from fastopt.sparse import contention
 from fastopt.sparse.order import check_order
 from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve, why_serial
@@ -27,6 +28,7 @@ CURVATURES = {
 MODES = ("auto", *_core.MODES)
 
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
+WORKERS, ROUND_ROWS = 8, 4096  # in rounds, whatever the threads: at most so many, with so many rows
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
 CURVATURE_ROWS = 2048  # rows that show how often columns occur, and how large values are
 PROBE_ROWS = 1024  # at least so many rows try step sizes, and as many judge them
@@ -104,6 +106,7 @@ class Settings:
     most: float = math.inf
     relative: bool = True
     order: Any = "auto"
+    deterministic: bool = False
 
     @property
     def serial(self) -> str:
@@ -142,9 +145,14 @@ class Settings:
         l1: float = 0.0,
         positive: bool = False,
         order: Any = "auto",
+        deterministic: bool = False,
         **of_estimators: Any,
     ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
+        if flag("deterministic", deterministic) and mode not in ("auto", "rounds", "serial"):
+            raise ValueError(
+                f"mode must be 'auto', 'rounds' or 'serial' with deterministic=True, got {mode!r}"
+            )
         l2 = number("l2", l2, 0)
         if isinstance(step, str) and step != "auto":
             raise ValueError(f"step must be 'auto' or a positive number, got {step!r}")
@@ -156,7 +164,7 @@ class Settings:
             step=None if isinstance(step, str) else number("step", step, 0, most, open_below=True),
             schedule=one_of("schedule", schedule, SCHEDULES),
             decay=number("decay", decay, 0, 1, open_below=True),
-            mode=one_of("mode", mode, MODES),
+            mode="rounds" if deterministic and mode == "auto" else one_of("mode", mode, MODES),
             fit_intercept=flag("fit_intercept", fit_intercept),
             average=flag("average", average),
             threads=resolve(None if threads is None else count("threads", threads, 1)),
@@ -167,6 +175,7 @@ class Settings:
             l1=number("l1", l1, 0),
             positive=flag("positive", positive),
             order=check_order(order),
+            deterministic=bool(deterministic),
             **of_estimators,
         )
 
@@ -197,6 +206,10 @@ class Rows:
         self.mode, self.threads, self.reason = choose_mode(
             self.samples, settings.mode, settings.threads, settings.serial
         )
+        self.workers = self.threads
+        if self.mode == "rounds":
+            self.workers = workers_of(self.samples)
+            self.threads = min(self.threads, self.workers)
         picked = np.arange(0, self.n, max(1, self.n // CURVATURE_ROWS))
         x = np.asarray(X.data)[self._elements(picked)[0]]
         with np.errstate(over="ignore", under="ignore"):
@@ -209,13 +222,15 @@ class Rows:
         gain = self.mean_square if settings.gain is None else settings.gain
         self.gain = gain if settings.fit_intercept else 0.0
         self._curvature: tuple[np.ndarray, float] | None = None
+        self._sparsity: dict[str, float] = {}
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
 
     def need_memory(self, problems: int = 1) -> None:
         """Raise if the models do not fit: one per problem, and what training one takes."""
         vectors = problems + 4  # the average, the best epoch, two to try steps
         vectors += (self.settings.l1 > 0) + self.settings.plain_mean
-        vectors += {"serial": 0, "shared": 1, "copies": 1 + 2 * self.threads}[self.mode]
+        copies = {"copies": 2 * self.workers, "rounds": self.workers}.get(self.mode, 0)
+        vectors += copies + (self.mode != "serial")
         size = float(vectors) * self.samples.columns * self.dtype.itemsize
         memory.need(f"training on {self.samples.columns:,} columns", size)
 
@@ -240,6 +255,15 @@ class Rows:
         counts = (indptr[which + 1] - indptr[which]).astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(counts)])
         return np.repeat(indptr[which] - ends[:-1], counts) + np.arange(ends[-1]), ends
+
+    def sparsity(self) -> dict[str, float]:
+        """Return Omega, and Delta and rho as estimated from some rows."""
+        if not self._sparsity:
+            picked = np.arange(0, self.n, -(-self.n // contention.ROWS))
+            at, ends = self._elements(picked)
+            longest = int(np.diff(np.asarray(self.X.indptr)).max())
+            self._sparsity = contention.estimate(np.asarray(self.X.indices)[at], ends, longest)
+        return dict(self._sparsity)
 
     def probe(self) -> list[tuple[_core.Samples, np.ndarray]]:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
@@ -300,8 +324,12 @@ def choose_mode(
     """Return mode, threads, and why."""
     if mode == "serial":
         return "serial", 1, "asked for"
-    if serial and threads > 1:
+    if serial and (threads > 1 or mode == "rounds"):
         return "serial", 1, f"{serial} is for one thread"
+    if mode == "rounds":
+        return choose_rounds(samples, threads)
+    if mode == "hogbatch":  # which has a meaning on one thread
+        return mode, 1 if why_serial(threads) else threads, "asked for"
     if why := why_serial(threads):
         return "serial", 1, why
     if mode != "auto":
@@ -327,6 +355,22 @@ def choose_mode(
             "sharing cache lines at every row"
         ),
     )
+
+
+def workers_of(samples: _core.Samples) -> int:
+    """Return how many workers train in rounds: a number that depends on the rows alone."""
+    affordable = samples.nonzeros // (8 * samples.columns)  # as for copies: merges stay small
+    most = int(min(WORKERS, samples.rows // ROUND_ROWS, affordable))
+    return 1 << (most.bit_length() - 1) if most else 1  # threads divide a power of two evenly
+
+
+def choose_rounds(samples: _core.Samples, threads: int) -> tuple[str, int, str]:
+    """Return mode, threads and why, the mode being the same for any number of threads."""
+    workers = workers_of(samples)
+    if workers < 2:
+        what = "rows are too few" if samples.rows < 2 * ROUND_ROWS else "non-zeros are too few"
+        return "serial", 1, f"the same bits for any threads; {what} to share, so it is one"
+    return "rounds", threads, f"the same bits for any threads: {workers} workers merge in rounds"
 
 
 def objective_of(

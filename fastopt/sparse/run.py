@@ -12,6 +12,8 @@ from fastopt import _core
 from fastopt.sparse.order import checked
 from fastopt.sparse.rows import LARGEST_DECAY, PROBE_ROWS, Rows, Settings, Targets, objective_of
 
+BATCH = 512  # rows: FO_BLOCKS * FO_ROWS of csrc/hogwild.h
+
 
 @dataclass(frozen=True)
 class Past:
@@ -100,14 +102,17 @@ class Run:
         per_row = max(samples.nonzeros / samples.rows, 1)
         often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
         merge_rows = max(512, often * samples.columns / per_row)
-        merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * threads))))
+        merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * rows.workers))))
         copies = h = None
         h_intercept = 0.0
         if rows.mode != "serial":
             h, h_intercept = rows.curvature()
-        if rows.mode == "copies":
+        if rows.mode in ("copies", "rounds"):
             padded = -(-samples.columns // 32) * 32 + 32  # workers share no cache line
-            copies = np.empty(2 * threads * padded, rows.dtype)
+            models = 2 if rows.mode == "copies" else 1
+            copies = np.empty(models * rows.workers * padded, rows.dtype)
+        #: Batches after which a slice may end: a round's, in rounds.
+        self.unit = rows.workers * max(1, merge_rows // BATCH) if rows.mode == "rounds" else 1
         more: dict[str, Any] = {"origin": float(past.rows)}
         self.every_row = settings.average and settings.plain_mean and rows.mode == "serial"
         if settings.plain_mean:
@@ -127,7 +132,7 @@ class Run:
             intercept,
             mode=rows.mode,
             order=order,
-            threads=threads,
+            threads=rows.workers,
             merge_rows=merge_rows,
             h=h,
             h_intercept=h_intercept,
@@ -185,6 +190,11 @@ class Run:
             if within == 0:
                 self.native.give(self._visits(epoch), epoch)
             end = min(end, (epoch + 1) * self.native.batches)
+        within = self.batches_done % self.native.batches
+        if within + batches < self.native.batches:  # whole rounds, the last one as an epoch ends
+            batches = min(-(-batches // self.unit) * self.unit, self.native.batches - within)
+        elif self.unit > 1:
+            batches = self.native.batches - within
         batches = max(1, min(batches, end - self.batches_done))
         self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
         self.batches_done += batches
@@ -204,9 +214,11 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) ->
     most = LARGEST_DECAY / settings.l2 if settings.l2 else math.inf
     passes = 1 if len(fit_rows) >= PROBE_ROWS else 4 * PROBE_ROWS // len(fit_rows)
 
+    more = {"mode": "hogbatch", "h": np.zeros_like(w0)} if rows.mode == "hogbatch" else {}
+
     def tried(step: float) -> float:
         w, average = w0.copy(), w0.copy()
-        run = native(fit, settings, rows.gain, step, w, intercept0, average=average)
+        run = native(fit, settings, rows.gain, step, w, intercept0, average=average, **more)
         run.slice(0, run.batches * passes, 1)
         averaged = run.averaged and settings.average and not settings.plain_mean
         intercept = run.settle()[averaged]

@@ -15,6 +15,7 @@ import numpy as np
 from fastopt.checks import check_callable, number
 from fastopt.slices import SLICE, next_slice
 from fastopt.sparse.checkpoint import Checkpoint, Position
+from fastopt.sparse.contention import conflicts
 from fastopt.sparse.rows import Rows, Settings, Targets, column, objective_of, targets
 from fastopt.sparse.run import Past, Run, auto_step
 from fastopt.sparse.stopping import Watch
@@ -34,7 +35,7 @@ class HogwildResult:
     status : {"finished", "stopped", "interrupted", "diverged"}
     message : str
         The status in a sentence, with what to do about it.
-    mode : {"serial", "copies", "shared"}
+    mode : {"serial", "copies", "shared", "rounds", "hogbatch", "rr", "aig"}
     reason : str
         Why that mode and that many threads.
     order : {"blocks", "turns", "shuffle", "sequential", "given"}
@@ -51,9 +52,22 @@ class HogwildResult:
         One record per epoch: epoch, seconds, rows, and objective if it was tracked.
     resumed : int
         Of these rows, those that a checkpoint brought.
+    sparsity : dict
+        Of the Hogwild! paper [1]_: "omega", the most non-zeros of a row; "delta", the part of the
+        rows that have the most frequent column; "rho", the largest part of the rows that share a
+        column with one row; the last two as estimated from "rows" of them.
+    conflicts : dict
+        In mode "shared" of several threads, for weights of one row in 512: how many were "watched",
+        which part had been "changed" by another thread between the row's prediction and its update,
+        and which part was "overwritten": written by another thread between our reading and our
+        writing it, so that its change is lost. Else empty.
     last, last_intercept, past, clipped
         The last weights, what a later run goes on from, and whether derivatives were cut; for the
         estimators.
+
+    References
+    ----------
+    .. [1] Niu, Recht, Re, Wright, 2011, https://arxiv.org/abs/1106.5730
     """
 
     w: np.ndarray
@@ -71,6 +85,8 @@ class HogwildResult:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     resumed: int = 0
+    sparsity: dict[str, float] = field(default_factory=dict)
+    conflicts: dict[str, float] = field(default_factory=dict)
     last: np.ndarray | None = field(default=None, repr=False)
     last_intercept: float = 0.0
     past: Past = field(default_factory=Past, repr=False)
@@ -211,6 +227,7 @@ def solve(
         result.last, result.last_intercept = run.w, run.native.intercept
         result.past = run.left()
         result.clipped = run.native.clipped
+        result.sparsity, result.conflicts = rows.sparsity(), conflicts(*run.native.watched())
         result.rows, result.nnz = run.native.done()
         result.epochs = result.rows // rows.n
         if run.given is not None:
@@ -290,6 +307,7 @@ def hogwild(
     decay: float = 0.9,
     mode: str = "auto",
     order: Any = "auto",
+    deterministic: bool = False,
     fit_intercept: bool = True,
     average: bool = True,
     sample_weight: Any = None,
@@ -340,15 +358,22 @@ def hogwild(
     schedule : {"inverse_time", "constant", "epoch_decay", "power"}
         step / (1 + step * (l2 + l1) * t) at row t; step; step * decay ** epoch; step / sqrt(t).
     decay : float in (0, 1], default 0.9
-    mode : {"auto", "copies", "shared", "serial"}
+    mode : {"auto", "copies", "shared", "serial", "rounds", "hogbatch", "rr", "aig"}
         How threads share the weights: "copies" merges private ones every few thousand rows,
-        "shared" writes one vector component by component [1]_, "serial" uses one thread.
+        "shared" writes one vector component by component, the paper's Hogwild! [1]_, "serial" uses
+        one thread, "rounds" is what `deterministic` means. For study: "hogbatch" writes to one
+        vector once in 16 rows [4]_; "rr" and "aig" are the paper's round-robin, threads writing
+        one after the other, and its locks on the weights of a row.
     order : str, array_like of int or object, default "auto"
         Of the rows in each epoch. "blocks": blocks of 64 rows in random order; "turns": the same,
         the rows of 8 blocks taking turns; "auto": one of these, see the notes; "shuffle": single
         rows in random order; "sequential": as they are. An array of at most n_rows row numbers,
         such as a permutation; or an object with a method `order(epoch, n)` that returns one, such
         as `fastopt.Curriculum` and `fastopt.SelfPaced`.
+    deterministic : bool, default False
+        The same bits for any number of threads: a number of workers that depends on X alone train
+        private copies, and are merged in a fixed order. On one thread where there is too little
+        to share. Needs mode "auto", "rounds" or "serial".
     fit_intercept : bool, default True
     average : bool, default True
         Return the mean of snapshots of the weights, later ones counting more [2]_: closer to the
@@ -360,7 +385,7 @@ def hogwild(
     intercept0 : float, default 0
     threads : int, optional
         Default: as many as this process may use. One thread gives the same bits for the same
-        `seed`; more threads do not.
+        `seed`; more threads do not, but with `deterministic`.
     seed : int, default 0
         Of the order of rows.
     epsilon : float, default 0.1
@@ -415,6 +440,8 @@ def hogwild(
        https://arxiv.org/abs/1212.1824
     .. [3] Tsuruoka, Tsujii, Ananiadou, "Stochastic Gradient Descent Training for L1-regularized
        Log-linear Models with Cumulative Penalty", 2009, https://aclanthology.org/P09-1054
+    .. [4] Sallinen, Satish, Smelyanskiy, Sury, Re, "High Performance Parallel Stochastic Gradient
+       Descent in Shared Memory", IPDPS 2016
 
     Examples
     --------
@@ -436,6 +463,7 @@ def hogwild(
         decay=decay,
         mode=mode,
         order=order,
+        deterministic=deterministic,
         fit_intercept=fit_intercept,
         average=average,
         threads=threads,

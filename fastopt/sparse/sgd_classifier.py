@@ -59,7 +59,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         Of huber and the epsilon-insensitive losses.
     n_jobs : int or None, default None
         Threads inside one fit; -1: as many as this process may use. None: 1 if `random_state` is
-        given, which makes the bits reproducible, else -1.
+        given and `deterministic` is not True, which makes the bits reproducible, else -1.
     random_state : int, RandomState instance or None, default None
         Of the order of rows.
     learning_rate : str, default "optimal"
@@ -107,6 +107,9 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     order : str, array_like of int, object or None, default None
         Of the rows in each epoch, in place of what `shuffle` says: a name, row numbers of X or a
         curriculum, as for `fastopt.hogwild`.
+    deterministic : bool or None, default None
+        The same bits for any `n_jobs`, on several threads; together with a `random_state`, in every
+        fit. None: if `random_state` is given and `n_jobs` is more than one thread.
 
     Attributes
     ----------
@@ -123,7 +126,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         If X had names of strings.
     fit_report_ : dict
         threads, mode and reason; order of the rows, steps, seconds, rows_per_second,
-        nnz_per_second; stop, one sentence per problem; resumed, the rows that a checkpoint brought.
+        nnz_per_second; stop, one sentence per problem; resumed, the rows that a checkpoint brought;
+        omega, delta, rho and conflicts, as of `HogwildResult`.
     history_ : list of dict
         One record per epoch: problem, epoch, seconds, rows; objective, exact, if `tol`, `target` or
         `verbose` need it; score on rows held out.
@@ -180,6 +184,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         checkpoint: Any = None,
         checkpoint_every: float = 60.0,
         order: Any = None,
+        deterministic: bool | None = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -210,6 +215,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.order = order
+        self.deterministic = deterministic
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
