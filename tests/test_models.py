@@ -24,8 +24,8 @@ def three():
 
 def polished(model, X, y, **fit):
     """Fit by full batches with a falling step, near the optimum."""
-    model.set_params(batch_size=len(X), max_iter=3000)
-    model.set_params(lr=fastopt.schedules.cosine(0.1, 3000))
+    model.set_params(batch_size=len(X), max_iter=1500)
+    model.set_params(lr=fastopt.schedules.cosine(0.1, 1500))
     return model.fit(X, y, **fit)
 
 
@@ -127,6 +127,18 @@ def test_an_optimizer_of_ones_own_arrays(three):
     assert opt.t == 6 and np.shares_memory(model.coef_, arrays["W"])
     with pytest.raises(ValueError, match="optimizer must be one of arrays"):
         LinearClassifier(optimizer=opt).fit(X[:, :2], y)
+
+
+def test_weights_are_repetitions_in_batches_too(three):
+    """The expected step of a weighted sample is that of its rows repeated."""
+    X, y = three
+    w = np.repeat([1.0, 5.0], 120)
+    again = np.repeat(np.arange(240), w.astype(int))
+    model = LinearClassifier(alpha=0.1, optimizer="SGD", batch_size=8, max_iter=300)
+    model.set_params(lr=fastopt.schedules.cosine(0.05, 9000), random_state=0)
+    weighted = model.fit(X, y, sample_weight=w).coef_.copy()
+    repeated = polished(LinearClassifier(alpha=0.1), X[again], y[again]).coef_
+    np.testing.assert_allclose(weighted, repeated, atol=0.01)
 
 
 def test_epochs_are_partial_fits_and_seeds_repeat(three):

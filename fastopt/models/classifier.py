@@ -111,7 +111,8 @@ class LinearClassifier(Linear):
             Where the loss is not finite any more.
         """
         self._check()
-        X, weight = dense(X), sample_weights(sample_weight, dense(X))
+        X = dense(X)
+        weight = sample_weights(sample_weight, X, relative=True)
         classes, labels = np.unique(_labels(y, X), return_inverse=True)
         self._begin(X, classes)
         self._fit(X, self._targets(labels, X), weight)
@@ -124,8 +125,10 @@ class LinearClassifier(Linear):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y
             As in `fit`.
+        sample_weight : array-like of shape (n,), optional
+            Not negative; a row of weight 1 counts as without.
         classes : array-like, optional
             All labels there will be; needed at the first call.
 
@@ -138,7 +141,7 @@ class LinearClassifier(Linear):
         if self.solver is not None:
             raise ValueError("partial_fit takes steps on batches: it has no solver")
         X = dense(X)
-        weight = sample_weights(sample_weight, X)
+        weight = sample_weights(sample_weight, X, relative=False)
         if not hasattr(self, "_weights"):
             if classes is None:
                 raise ValueError("classes must be given at the first call of partial_fit")

@@ -129,6 +129,9 @@ class Linear:
         if "b" in weights:
             scores += weights["b"]
         value, of_scores = self._loss(scores, y, weight)
+        if weight is not None:  # the loss is a mean by weights, a batch counts by its own
+            share = float(weight.mean())
+            value, of_scores = value * share, np.multiply(of_scores, share, out=of_scores)
         grads = {"W": X.T @ of_scores}
         if "b" in weights:
             grads["b"] = of_scores.sum(axis=0)
@@ -236,8 +239,8 @@ def dense(X: Any, dtype: Any = None) -> np.ndarray:
     return array
 
 
-def sample_weights(weight: Any, X: np.ndarray) -> np.ndarray | None:
-    """Return weights of rows as an array of the type of X."""
+def sample_weights(weight: Any, X: np.ndarray, *, relative: bool) -> np.ndarray | None:
+    """Return weights of rows as an array of the type of X; `relative`: their mean is made 1."""
     if weight is None:
         return None
     array = np.array(weight, X.dtype)
@@ -245,4 +248,4 @@ def sample_weights(weight: Any, X: np.ndarray) -> np.ndarray | None:
         raise ValueError(f"sample_weight must have shape {(len(X),)}, got {array.shape}")
     if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
         raise ValueError("sample_weight must be finite, not negative, and not all 0")
-    return array
+    return array / array.mean(dtype=np.float64).astype(X.dtype) if relative else array

@@ -76,7 +76,7 @@ class LinearRegressor(Linear):
         """
         self._check()
         X = dense(X)
-        y, weight = _numbers(y, X), sample_weights(sample_weight, X)
+        y, weight = _numbers(y, X), sample_weights(sample_weight, X, relative=True)
         self._begin(X, y)
         self._fit(X, y.reshape(len(X), -1), weight)
         return self
@@ -86,8 +86,10 @@ class LinearRegressor(Linear):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y
             As in `fit`.
+        sample_weight : array-like of shape (n,), optional
+            Not negative; a row of weight 1 counts as without.
 
         Raises
         ------
@@ -98,7 +100,7 @@ class LinearRegressor(Linear):
         if self.solver is not None:
             raise ValueError("partial_fit takes steps on batches: it has no solver")
         X = dense(X, self._weights["W"].dtype if hasattr(self, "_weights") else None)
-        y, weight = _numbers(y, X), sample_weights(sample_weight, X)
+        y, weight = _numbers(y, X), sample_weights(sample_weight, X, relative=False)
         if not hasattr(self, "_weights"):
             self._begin(X, y)
         wanted = self._weights["W"].shape
