@@ -21,6 +21,7 @@ typedef struct {
     void *beta;  /* per row, of the samples' dtype, as all that follows */
     void *before;
     const void *squares; /* per row: |x|^2 */
+    uint8_t *rest;       /* per row: see dual.inc */
 } fo_dual;
 
 /* One worker: written by one thread at a time. */
@@ -41,6 +42,9 @@ typedef void fo_ascend(const fo_dual *d, fo_dual_worker *me, ptrdiff_t low, ptrd
 /* The sum over rows of what the primal has more than the dual, and of the primal's losses. */
 typedef void fo_dual_gaps(const fo_dual *d, const void *w, double intercept, ptrdiff_t low,
                           ptrdiff_t high, double *out);
+
+/* What `rest` becomes at one more visit without a change, by the number of those before. */
+extern const uint8_t fo_rest_after[16];
 
 struct fo_dual_kernels {
     fo_ascend *ascend[FO_DTYPES][FO_INDEX_TYPES];

@@ -11,6 +11,7 @@ cdef extern from "dual.h" nogil:
         void *beta
         void *before
         const void *squares
+        uint8_t *rest
     ctypedef struct fo_dual_worker:
         void *w
         double intercept
@@ -69,7 +70,8 @@ cdef class Ascent:
         self.run.d.squares = <char *>view.buf + 2 * samples.rows * size
         self.run.worker = <fo_dual_worker *>calloc(workers, sizeof(fo_dual_worker))
         self.run.copies = <void **>calloc(workers, sizeof(void *))
-        if self.run.worker == NULL or self.run.copies == NULL:
+        self.run.d.rest = <uint8_t *>calloc(samples.rows, 1)
+        if self.run.worker == NULL or self.run.copies == NULL or self.run.d.rest == NULL:
             raise MemoryError
         for k in range(workers):
             self.run.copies[k] = self.run.w
@@ -85,6 +87,7 @@ cdef class Ascent:
     def __dealloc__(self):
         free(self.run.worker)
         free(self.run.copies)
+        free(self.run.d.rest)
 
     def slice(self, Py_ssize_t rounds, int threads):
         """Do some rounds, at most to the end of the epoch; return whether it was reached."""

@@ -1,6 +1,6 @@
 # The lock-free sparse runner: rows checked and held once, then trained in slices.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from "hogwild.h" nogil:
