@@ -1,7 +1,8 @@
 """Sparse linear training: seconds per pass, ns per non-zero, and time to an objective.
 
-Data in memory, float32: imdb (25,000 x 44,798, 137 non-zeros a row) and a9a (32,560 x 123, 14)
-where $FASTOPT_DATA or ../shared/data has them, and rows shaped like RCV1 (200,000 x 47,236, 75,
+Data in memory, float32: imdb (25,000 x 44,798, 137 non-zeros a row), news20 (11,314 x 56,438, its
+first ten classes against the others), a9a (32,560 x 123, 14) and w8a (49,749 x 300, 12) where
+$FASTOPT_DATA or ../shared/data has them, and rows shaped like RCV1 (200,000 x 47,236, 75,
 Zipf-distributed columns). alpha = 1e-4.
 
 passes     fastopt.hogwild on 1 and 2 threads against scikit-learn's SGDClassifier, the same number
@@ -9,8 +10,9 @@ passes     fastopt.hogwild on 1 and 2 threads against scikit-learn's SGDClassifi
            the paper's one weight vector on 2 threads.
 time to    seconds to the objective that SGDClassifier has after 5 epochs, all else as by default,
            and to 1 % and 0.1 % above the best objective seen: the smallest number of epochs
-           (hogwild, scikit-learn's SGD) or the largest tolerance (sdca; LinearSVC and
-           LogisticRegression, the best solvers of its kind) that gets there, timed alone.
+           (hogwild, scikit-learn's SGD, VW) or the largest tolerance (sdca; LinearSVC and
+           LogisticRegression, the best solvers of its kind; Snap ML) that gets there, timed
+           alone. VW and Snap ML take part where they are installed (sparse_peers.py).
 
 Peers take turns; medians of the turns. Run it on an idle machine.
 """
@@ -31,14 +33,14 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.svm import LinearSVC
 
 import fastopt
+from bench import sparse_peers
 from bench.harness import record, show, take_turns
+from bench.sparse_peers import Train
 from fastopt.sparse import evaluation
 
 L2 = 1e-4
 EPOCHS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 50, 80, 120, 200, 400)
 TOLERANCES = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
-
-BY_EPOCHS = ("fastopt, 1 thread", "fastopt, 2 threads", "scikit-learn SGD")
 
 Data = tuple[Any, np.ndarray]
 
@@ -66,12 +68,18 @@ def data_sets(quick: bool) -> Iterator[tuple[str, Any, np.ndarray]]:
         shape = (len(z["train_y"]), int(z["n_features"]))
         parts = z["train_data"], z["train_indices"], z["train_indptr"].astype(np.int32)
         yield "imdb", sparse.csr_matrix(parts, shape), z["train_y"].astype(float)
-    if (folder / "a9a.svm.gz").exists():
-        from sklearn.datasets import load_svmlight_file
+    if (folder / "news20.npz").exists():
+        z = np.load(folder / "news20.npz")
+        shape = (len(z["train_y"]), int(z["n_features"]))
+        parts = z["train_data"], z["train_indices"], z["train_indptr"].astype(np.int32)
+        yield "news20", sparse.csr_matrix(parts, shape), np.where(z["train_y"] < 10, 1.0, -1.0)
+    for name in ("a9a", "w8a"):
+        if (folder / f"{name}.svm.gz").exists():
+            from sklearn.datasets import load_svmlight_file
 
-        X, y = load_svmlight_file(os.fspath(folder / "a9a.svm.gz"), dtype=np.float32)
-        X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
-        yield "a9a", X, np.where(y > 0, 1.0, -1.0)
+            X, y = load_svmlight_file(os.fspath(folder / f"{name}.svm.gz"), dtype=np.float32)
+            X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
+            yield name, X, np.where(y > 0, 1.0, -1.0)
     yield ("rcv1-shaped", *rcv1_shaped(20_000 if quick else 200_000))
 
 
@@ -107,8 +115,8 @@ def passes(name: str, X: Any, y: np.ndarray, loss: str, rounds: int) -> list[dic
     ]  # fmt: skip
 
 
-def candidates(X: Any, y: np.ndarray, loss: str) -> dict[str, Callable[[Any], Any]]:
-    """Name -> train with an effort (epochs or tolerance); returns (w, intercept)."""
+def candidates(X: Any, y: np.ndarray, loss: str) -> dict[str, tuple[Any, Train]]:
+    """Name -> efforts (epochs or tolerances), and what trains with one: see sparse_peers."""
 
     def of(model: Any) -> tuple[np.ndarray, float]:
         return model.coef_[0].astype(np.float32), float(np.ravel(model.intercept_)[0])
@@ -141,12 +149,13 @@ def candidates(X: Any, y: np.ndarray, loss: str) -> dict[str, Callable[[Any], An
             return of(model.fit(X, y))
 
     return {
-        "fastopt, 1 thread": mine(1),
-        "fastopt, 2 threads": mine(2),
-        "fastopt.sdca, 1 thread": dual(1),
-        "fastopt.sdca, 2 threads": dual(2),
-        "scikit-learn SGD": lambda epochs: of(theirs(loss, epochs).fit(X, y)),
-        f"{solver} (LIBLINEAR)": converge,
+        "fastopt, 1 thread": (EPOCHS, mine(1)),
+        "fastopt, 2 threads": (EPOCHS, mine(2)),
+        "fastopt.sdca, 1 thread": (TOLERANCES, dual(1)),
+        "fastopt.sdca, 2 threads": (TOLERANCES, dual(2)),
+        "scikit-learn SGD": (EPOCHS, lambda epochs: of(theirs(loss, epochs).fit(X, y))),
+        f"{solver} (LIBLINEAR)": (TOLERANCES, converge),
+        **sparse_peers.all_of(X, y, loss, L2),
     }
 
 
@@ -155,12 +164,14 @@ def time_to(name: str, X: Any, y: np.ndarray, loss: str, limit: float) -> list[d
         return evaluation.objective(X, y, model[0], model[1], loss=loss, l2=L2)
 
     tried: dict[str, list[tuple[Any, float, float]]] = {}
-    for who, train in candidates(X, y, loss).items():
+    for who, (efforts, train) in candidates(X, y, loss).items():
         tried[who] = []
-        for effort in EPOCHS if who in BY_EPOCHS else TOLERANCES:
+        for effort in efforts:
             start = time.perf_counter()
             model = train(effort)
             seconds = time.perf_counter() - start
+            if callable(model):
+                model = model()
             tried[who].append((effort, seconds, value(model)))
             if seconds > limit:
                 break

@@ -18,7 +18,7 @@ import fastopt
 
 LIBRARIES = (
     *("numpy", "torch", "deepspeed", "jax", "optax", "keras", "scikit-learn", "scipy"),
-    *("pandas", "pyarrow", "vowpalwabbit"),
+    *("pandas", "pyarrow", "vowpalwabbit", "snapml"),
 )
 RESULTS = Path(__file__).parent / "results"
 
