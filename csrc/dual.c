@@ -37,26 +37,17 @@ static void rows_of(const fo_ascent *run, const fo_dual_worker *me, ptrdiff_t bl
     *high = *low + FO_ROWS < me->high ? *low + FO_ROWS : me->high;
 }
 
-typedef struct {
-    fo_ascent *run;
-    ptrdiff_t stop; /* block at which this round ends */
-    double share;
-} round_job;
-
 static uint64_t epoch_key(const fo_ascent *run, const fo_dual_worker *me) {
     return fo_mix(run->seed + fo_mix((uint64_t)run->epoch * 1024 + (uint64_t)(me - run->worker)));
 }
 
-static void walk_body(void *ctx, int k, int n) {
-    const round_job *job = (const round_job *)ctx;
-    fo_ascent *run = job->run;
+static void walk(fo_ascent *run, ptrdiff_t stop, int k, int n) {
     const fo_samples *s = &run->d.samples;
-    const unsigned long long mode = fo_flush_subnormals();
     for (int w = k; w < run->workers; w += n) {
         fo_dual_worker *me = &run->worker[w];
         const uint64_t key = epoch_key(run, me);
         me->slope[0] = me->slope[1] = me->moved = me->gap = 0;
-        for (ptrdiff_t block = run->at; block < job->stop; block++) {
+        for (ptrdiff_t block = run->at; block < stop; block++) {
             ptrdiff_t low, high;
             rows_of(run, me, block, key, &low, &high);
             if (low >= high) continue;
@@ -65,7 +56,6 @@ static void walk_body(void *ctx, int k, int n) {
                 run->workers > 1);
         }
     }
-    fo_restore_subnormals(mode);
 }
 
 /* Worker w's share of the columns, cut at cache lines. */
@@ -75,8 +65,7 @@ static void columns_of(const fo_ascent *run, int w, ptrdiff_t *from, ptrdiff_t *
     *to = w + 1 == run->workers ? columns : columns / run->workers * (w + 1) / FO_ROWS * FO_ROWS;
 }
 
-static void gather_body(void *ctx, int k, int n) {
-    const fo_ascent *run = ((const round_job *)ctx)->run;
+static void gather(const fo_ascent *run, int k, int n) {
     for (int w = k; w < run->workers; w += n) {
         ptrdiff_t from, to;
         columns_of(run, w, &from, &to);
@@ -85,22 +74,19 @@ static void gather_body(void *ctx, int k, int n) {
     }
 }
 
-static void apply_body(void *ctx, int k, int n) {
-    const round_job *job = (const round_job *)ctx;
-    const fo_ascent *run = job->run;
+static void apply(const fo_ascent *run, ptrdiff_t stop, double share, int k, int n) {
     for (int w = k; w < run->workers; w += n) {
         ptrdiff_t from, to, low, high;
         columns_of(run, w, &from, &to);
         kernels()->apply[run->d.samples.dtype](to - from, run->workers, run->copies, from, run->w,
-                                               job->share);
-        if (job->share == 1) continue;
+                                               share);
+        if (share == 1) continue;
         const fo_dual_worker *me = &run->worker[w];
         const ptrdiff_t size = fo_item_size[run->d.samples.dtype];
-        for (ptrdiff_t block = run->at; block < job->stop; block++) {
+        for (ptrdiff_t block = run->at; block < stop; block++) {
             rows_of(run, me, block, epoch_key(run, me), &low, &high);
             kernels()->back[run->d.samples.dtype](high - low, (char *)run->d.beta + low * size,
-                                                  (const char *)run->d.before + low * size,
-                                                  job->share);
+                                                  (const char *)run->d.before + low * size, share);
         }
     }
 }
@@ -121,33 +107,54 @@ static double share_of(const fo_ascent *run) {
     return share > least ? share : least;
 }
 
-static void round_of(fo_ascent *run, int threads) {
-    round_job job = {run, run->at + run->stretch < run->most ? run->at + run->stretch : run->most,
-                     1};
-    fo_parallel(walk_body, &job, threads);
+/* What one thread does for all of them at the end of a round. */
+static void end_round(fo_ascent *run, ptrdiff_t stop, double share) {
     double moved = 0;
     if (run->workers > 1) {
-        fo_parallel(gather_body, &job, threads);
-        job.share = run->share = share_of(run);
-        fo_parallel(apply_body, &job, threads);
-        if (job.share < 0.9 && run->stretch > 1) run->stretch /= 2;
-        if (job.share == 1 && run->stretch < run->longest) run->stretch++;
+        run->share = share;
+        if (share < 0.9 && run->stretch > 1) run->stretch /= 2;
+        if (share == 1 && run->stretch < run->longest) run->stretch++;
     }
     for (int w = 0; w < run->workers; w++) {
-        moved += job.share * run->worker[w].moved;
+        moved += share * run->worker[w].moved;
         run->met += run->worker[w].gap;
     }
     run->sum += moved;
     if (run->d.gain > 0) run->intercept += run->d.gain * run->d.per * moved;
     for (int w = 0; w < run->workers; w++) run->worker[w].intercept = run->intercept;
-    run->at = job.stop;
+    run->at = stop;
+    run->rounds--;
+}
+
+/* The rounds of a slice. Every thread works out the same share from the same numbers. */
+static void rounds_body(void *ctx, int k, int n) {
+    fo_ascent *run = (fo_ascent *)ctx;
+    const unsigned long long mode = fo_flush_subnormals();
+    while (run->rounds > 0 && run->at < run->most) {
+        const ptrdiff_t next = run->at + run->stretch, stop = next < run->most ? next : run->most;
+        double share = 1;
+        walk(run, stop, k, n);
+        if (n > 1) fo_wait(&run->barrier, n);
+        if (run->workers > 1) {
+            gather(run, k, n);
+            if (n > 1) fo_wait(&run->barrier, n);
+            share = share_of(run);
+            apply(run, stop, share, k, n);
+            if (n > 1) fo_wait(&run->barrier, n);
+        }
+        if (k == 0) end_round(run, stop, share);
+        if (n > 1) fo_wait(&run->barrier, n);
+    }
+    fo_restore_subnormals(mode);
 }
 
 static const double CLOSE = 1; /* a wide range does */
 
 int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads) {
     if (threads > run->workers) threads = run->workers;
-    while (rounds-- > 0 && run->at < run->most) round_of(run, threads);
+    run->rounds = rounds;
+    run->barrier = (fo_barrier){0, 0};
+    fo_parallel(rounds_body, run, threads);
     if (run->at < run->most) return 0;
     run->at = 0, run->epoch++;
     run->gap = run->met, run->met = 0;
@@ -159,7 +166,7 @@ int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads) {
 }
 
 static void prepare_body(void *ctx, int k, int n) {
-    const fo_ascent *run = ((const round_job *)ctx)->run;
+    const fo_ascent *run = (const fo_ascent *)ctx;
     for (int w = k; w < run->workers; w += n)
         kernels()->squares[run->d.samples.dtype](&run->d.samples, run->worker[w].low,
                                                  run->worker[w].high,
@@ -168,7 +175,6 @@ static void prepare_body(void *ctx, int k, int n) {
 
 void fo_dual_prepare(fo_ascent *run, int threads) {
     const ptrdiff_t rows = run->d.samples.rows;
-    round_job job = {run, 0, 1};
     run->most = 0;
     for (int w = 0; w < run->workers; w++) {
         fo_dual_worker *me = &run->worker[w];
@@ -176,7 +182,7 @@ void fo_dual_prepare(fo_ascent *run, int threads) {
         me->high = me->low + rows / run->workers + (w < rows % run->workers);
         if (blocks_in(me) > run->most) run->most = blocks_in(me);
     }
-    fo_parallel(prepare_body, &job, threads);
+    fo_parallel(prepare_body, run, threads);
 }
 
 /* ---- the duality gap ---- */

@@ -71,7 +71,9 @@ typedef struct {
     ptrdiff_t stretch, longest; /* blocks in the next round, and at most */
     double gap;                 /* of the last whole epoch's rows as they were met */
     double met;
-    double share; /* of the last merge */
+    double share;     /* of the last merge */
+    ptrdiff_t rounds; /* left of this slice */
+    fo_barrier barrier;
 } fo_ascent;
 
 void fo_dual_prepare(fo_ascent *run, int threads);

@@ -149,6 +149,12 @@ static inline int fo_claim(fo_flag *flag) { return atomic_exchange(flag, 1) == 0
    is in a region already, so a body must divide its work by the n it is given. */
 typedef void fo_body(void *ctx, int k, int n);
 int fo_parallel(fo_body *body, void *ctx, int threads);
+/* Where all n bodies of a region wait for each other. A thread that waits gives its core away soon:
+   others may need it, if only the threads that it waits for. */
+typedef struct {
+    _Atomic int waiting, phase;
+} fo_barrier;
+void fo_wait(fo_barrier *barrier, int n);
 const char *fo_openmp(void); /* "openmp" or "none" */
 int fo_forked(void);         /* 1 in a child forked after threads were used: serial from then on */
 void fo_stay_serial(void);   /* in the child of a process whose OpenMP others had used: the same */

@@ -16,9 +16,13 @@ static atomic_flag busy = ATOMIC_FLAG_INIT;
 static atomic_int forked;
 
 #ifdef _WIN32
+#include <windows.h>
+#define give_way() SwitchToThread()
 static void guard_forks(void) {}
 #else
 #include <pthread.h>
+#include <sched.h>
+#define give_way() sched_yield()
 
 static void after_fork_in_child(void) {
     atomic_store(&forked, 1);
@@ -49,6 +53,18 @@ int fo_parallel(fo_body *body, void *ctx, int threads) {
     return team;
 }
 
+void fo_wait(fo_barrier *barrier, int n) {
+    enum { SPINS = 2000 }; /* some microseconds */
+    const int phase = atomic_load(&barrier->phase);
+    if (atomic_fetch_add(&barrier->waiting, 1) == n - 1) {
+        atomic_store(&barrier->waiting, 0);
+        atomic_store(&barrier->phase, phase + 1);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase;)
+        if (++spins > SPINS) give_way();
+}
+
 const char *fo_openmp(void) { return "openmp"; }
 int fo_forked(void) { return atomic_load(&forked); }
 void fo_stay_serial(void) { atomic_store(&forked, 1); }
@@ -60,6 +76,8 @@ int fo_parallel(fo_body *body, void *ctx, int threads) {
     body(ctx, 0, 1);
     return 1;
 }
+
+void fo_wait(fo_barrier *barrier, int n) { (void)barrier, (void)n; }
 
 const char *fo_openmp(void) { return "none"; }
 int fo_forked(void) { return 0; }
