@@ -111,6 +111,8 @@ typedef struct {
                         const fo_factors *factors);
 } fo_factored_kernels;
 
+typedef struct fo_fm_kernels fo_fm_kernels; /* fm.h */
+
 typedef struct fo_sparse_kernels fo_sparse_kernels;       /* hogwild.h */
 typedef struct fo_dual_kernels fo_dual_kernels;           /* dual.h */
 typedef struct fo_factor_kernels fo_factor_kernels;       /* factor.h */
@@ -128,6 +130,7 @@ typedef struct {
     fo_save *save[FO_TYPES];
     fo_stage_kernels stages[FO_DTYPES];
     fo_factored_kernels factored[FO_DTYPES];
+    const fo_fm_kernels *fm;
     const fo_sparse_kernels *sparse;
     const fo_dual_kernels *dual;
     const fo_factor_kernels *factor;

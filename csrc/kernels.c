@@ -17,6 +17,8 @@
 #include "rule.h"
 #include "study.h"
 
+#include "fm.h" /* the models of fm.inc */
+
 #include "convert.inc"
 
 #include "compressed.inc"
@@ -57,6 +59,13 @@ static int within_i64(ptrdiff_t n, const void *indices, ptrdiff_t columns) {
     for (ptrdiff_t k = 0; k < n; k++) largest = MAX(largest, at[k]);
     return n == 0 || largest < (uint64_t)columns;
 }
+
+static const fo_fm_kernels fm = {
+    .train = {{{fm_plain_i32_f32, fm_plain_i64_f32}, {fm_plain_i32_f64, fm_plain_i64_f64}},
+              {{fm_adaptive_i32_f32, fm_adaptive_i64_f32},
+               {fm_adaptive_i32_f64, fm_adaptive_i64_f64}}},
+    .margins = {{fm_margins_i32_f32, fm_margins_i64_f32}, {fm_margins_i32_f64, fm_margins_i64_f64}},
+};
 
 static const fo_sparse_kernels sparse = {
     .train = {{LOSSES(TRAIN_ENTRY) TRAIN_ENTRY(user)}, {LOSSES(CAREFUL_ENTRY) CAREFUL_ENTRY(user)}},
@@ -136,6 +145,7 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                   factored_precondition_f32, factored_average_f32, factored_divide_f32},
                  {factored_squares_f64, factored_roots_f64, factored_measure_f64,
                   factored_precondition_f64, factored_average_f64, factored_divide_f64}},
+    .fm = &fm,
     .sparse = &sparse,
     .dual = &dual,
     .factor = &factor,

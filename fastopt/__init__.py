@@ -118,7 +118,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
 
 def __getattr__(name: str) -> object:
     """Import what needs an extra when it is first asked for."""
-    if name in ("SGDClassifier", "SGDRegressor"):
+    if name in ("FMClassifier", "FMRegressor", "SGDClassifier", "SGDRegressor"):
         from importlib import import_module
 
         return getattr(import_module("fastopt.estimators"), name)
@@ -130,4 +130,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "MatrixFactorization", "SGDClassifier", "SGDRegressor"])
+    late = ("FMClassifier", "FMRegressor", "MatrixFactorization", "SGDClassifier", "SGDRegressor")
+    return sorted([*globals(), *late])

@@ -259,11 +259,7 @@ class Settings:
 
     def factor(self, epoch: int) -> float:
         """Return what the step is multiplied by in an epoch."""
-        if self.schedule == "epoch_decay":
-            return self.decay**epoch
-        if self.schedule == "inverse":
-            return 1 / (1 + epoch * (1 - self.decay) / self.decay)
-        return 1.0
+        return shrunk(self.schedule, self.decay, epoch)
 
 
 class Model:
@@ -282,8 +278,8 @@ class Model:
         self.padded = -(-settings.rank // line) * line
         size = sum(grid.sizes_of_model) * (self.padded + 2) * np.dtype(settings.dtype).itemsize
         memory.need("the factors", 2.0 * size)
-        self.rows = [_aligned(n * self.padded, settings.dtype) for n in grid.sizes_of_model]
-        self.extra = [_aligned(n * 2, settings.dtype) for n in grid.sizes_of_model]
+        self.rows = [aligned(n * self.padded, settings.dtype) for n in grid.sizes_of_model]
+        self.extra = [aligned(n * 2, settings.dtype) for n in grid.sizes_of_model]
         if start is not None:
             self.mean, self.spread = start.mean, start.spread
         else:
@@ -364,7 +360,16 @@ class Model:
         return factors, biases, squares
 
 
-def _aligned(n: int, dtype: str) -> np.ndarray:
+def shrunk(schedule: str, decay: float, epoch: int) -> float:
+    """Return what a schedule multiplies the step by in an epoch."""
+    if schedule == "epoch_decay":
+        return decay**epoch
+    if schedule == "inverse":
+        return 1 / (1 + epoch * (1 - decay) / decay)
+    return 1.0
+
+
+def aligned(n: int, dtype: Any) -> np.ndarray:
     """Return n numbers that start at a line of the cache."""
     itemsize = np.dtype(dtype).itemsize
     room = np.empty(n + _core.LINE_BYTES // itemsize, dtype)

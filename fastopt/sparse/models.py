@@ -13,7 +13,7 @@ from fastopt.data import CSR
 from fastopt.files import load_npz, save_npz
 from fastopt.sparse.evaluation import margins
 
-__all__ = ["LinearModel", "beyond", "classes_of", "load", "save"]
+__all__ = ["LinearModel", "beyond", "classes_of", "known_columns", "load", "save"]
 
 KIND, VERSION = "fastopt linear model", 1
 
@@ -59,13 +59,7 @@ class LinearModel:
         """
         if X.shape[0] == 0:
             return np.empty((0, len(self.b)))
-        indices, data, indptr = X.indices, X.data, X.indptr
-        if X.shape[1] > self.n_features:
-            known = indices < self.n_features
-            indptr = np.concatenate([[0], np.cumsum(known)])[indptr]
-            indices, data = indices[known], data[known]
-        data = data.astype(self.W.dtype, copy=False)
-        return margins(CSR(data, indices, indptr, (X.shape[0], self.n_features)), self.W, self.b)
+        return margins(known_columns(X, self.n_features, self.W.dtype), self.W, self.b)
 
     def predict(self, X: CSR) -> np.ndarray:
         """Return the predicted label of each row, or the predicted number for regression.
@@ -108,6 +102,16 @@ class LinearModel:
             return np.hstack([1.0 - p, p])
         total = p.sum(axis=1, keepdims=True)
         return np.where(total > 0, p / np.where(total > 0, total, 1), 1 / p.shape[1])
+
+
+def known_columns(X: CSR, n_features: int, dtype: np.dtype) -> CSR:
+    """Return rows of so many columns, without what is past them, in this dtype."""
+    indices, data, indptr = X.indices, X.data, X.indptr
+    if X.shape[1] > n_features:
+        known = indices < n_features
+        indptr = np.concatenate([[0], np.cumsum(known)])[indptr]
+        indices, data = indices[known], data[known]
+    return CSR(data.astype(dtype, copy=False), indices, indptr, (X.shape[0], n_features))
 
 
 def beyond(X: CSR, n_features: int) -> tuple[int, int]:

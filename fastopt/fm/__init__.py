@@ -1,0 +1,1 @@
+"""Factorization machines: state, run, saved models, estimators."""
