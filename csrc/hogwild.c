@@ -15,6 +15,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "coordinate.h"
 #include "hogwild.h"
 #include "order.h"
 #include "study.h"
@@ -135,6 +136,13 @@ ptrdiff_t fo_hogwild_rows(const fo_hogwild *run, ptrdiff_t batch,
 
 /* ---- workers ---- */
 
+/* Rules with a rate for each column: all columns as they are at a worker's time. */
+static void catch_up(const fo_hogwild *run, const fo_worker *me) {
+    if (run->coordinate)
+        fo_current()->sparse->catch_up_columns[run->samples.dtype](run->samples.columns, &me->walk,
+                                                                   run->w);
+}
+
 static void *model_of(const fo_hogwild *run, const fo_worker *me) {
     return run->mode == FO_COPIES ? me->v : run->w;
 }
@@ -155,6 +163,7 @@ void fo_hogwild_observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block) {
     if ((block - run->observed) * FO_ROWS >= run->merge_rows * run->workers &&
         block * FO_ROWS > run->worker->walk.wait) {
         const double share = (run->forget + 1) / (run->snapshots++ + run->forget + 1);
+        catch_up(run, me);
         fo_current()->sparse->observe[run->samples.dtype](run->samples.columns, model_of(run, me),
                                                           me->walk.scale, run->average, share);
         run->average_intercept += share * (me->walk.intercept - run->average_intercept);
@@ -208,6 +217,8 @@ static void fold_serial(fo_hogwild *run) {
         walk->due *= walk->scale;
     }
     fold(run, run->w, &walk->scale);
+    if (walk->max_norm > 0)
+        walk->square = fo_current()->reduce[FO_SUMSQ][dtype](columns, 1, run->w, run->w);
 }
 
 /* Makes w the model: all columns pay L1. */
@@ -215,6 +226,7 @@ static void look_serial(fo_hogwild *run) {
     fo_walk *walk = &run->worker->walk;
     if (walk->paid)
         fo_current()->sparse->pay[run->samples.dtype](run->samples.columns, walk, run->w);
+    catch_up(run, run->worker);
     fold_serial(run);
 }
 
@@ -244,7 +256,10 @@ void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) 
                     : run->schedule == FO_POWER  ? step
                     : run->l2 > 0                ? -expm1(-run->l2 * step) / run->l2
                                                  : step;
-    if (run->mode == FO_SHARED) me->walk.scale = shrunk(run, block);
+    if (run->mode != FO_SHARED) return;
+    me->walk.scale = shrunk(run, block);
+    if (run->coordinate)
+        me->walk.t = run->earlier + t, me->walk.clock = total_step(run, t) - total_step(run, 0);
 }
 
 static const double SMALL = 1e-3; /* a scale that small is multiplied into the weights */
@@ -252,8 +267,11 @@ static const double SMALL = 1e-3; /* a scale that small is multiplied into the w
 void fo_hogwild_train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high) {
     const fo_samples *s = &run->samples;
     if (low >= high) return;
-    fo_train *rows = fo_current()->sparse->train[run->careful][run->loss][s->dtype][s->index_type];
-    if (me->walk.keep > 0.9) {
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    fo_train *rows = run->coordinate
+                         ? kernels->coordinate[run->coordinate->rule][s->dtype][s->index_type]
+                         : kernels->train[run->careful][run->loss][s->dtype][s->index_type];
+    if (me->walk.keep > 0.9 && !(me->walk.max_norm > 0)) {
         rows(s, &me->walk, model_of(run, me), low, high);
     } else { /* serial alone: a block of such rows would leave a scale of nothing */
         for (ptrdiff_t i = low; i < high; i++) {
@@ -283,7 +301,7 @@ ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
     const ptrdiff_t before = me->rows;
     const int plain = run->way == FO_PLAIN || run->way == FO_ROUNDS;
     const int together = plain && (run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED);
-    int watch = run->mode == FO_SHARED && plain && run->workers > 1;
+    int watch = run->mode == FO_SHARED && plain && run->workers > 1 && !run->coordinate;
     ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], row[FO_BLOCKS * FO_ROWS];
     if (together)
         blocks_of(run, batch, low, high);
@@ -380,8 +398,12 @@ void fo_hogwild_settle(fo_hogwild *run) {
         run->intercept = run->worker->walk.intercept;
         return;
     }
-    for (int k = 0; k < run->workers; k++)
+    const fo_worker *last = run->worker;
+    for (int k = 0; k < run->workers; k++) {
         if (run->worker[k].since > 0) fo_hogwild_merge(run, run->worker + k);
+        if (run->worker[k].walk.t > last->walk.t) last = run->worker + k;
+    }
+    catch_up(run, last);
 }
 
 /* ---- passes over all rows ---- */

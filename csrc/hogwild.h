@@ -26,6 +26,8 @@ static inline ptrdiff_t fo_pointer(const fo_samples *s, ptrdiff_t i) {
                                      : (ptrdiff_t)((const int64_t *)s->indptr)[i];
 }
 
+typedef struct fo_coordinate fo_coordinate; /* coordinate.h */
+
 /* What one worker carries from row to row. Its weights are scale * v; L2 shrinks the scale. */
 typedef struct {
     double step, keep; /* of each row: the learning rate, and what L2 leaves of the weights */
@@ -43,6 +45,12 @@ typedef struct {
     int positive, aggressive;  /* no weight below 0; 1 and 2: PA-I and PA-II */
     double most;               /* the largest derivative; infinite unless asked for */
     int clipped;               /* whether one was larger */
+    double max_norm, square;   /* bound of the model's norm, or 0; |v|^2 */
+    /* Of rules with a rate for each column: see coordinate.inc. */
+    const fo_coordinate *coordinate; /* or NULL */
+    double t, clock;                 /* rows so far, and the sum of their steps */
+    double corrected;                /* rows until the start of adam's averages is forgotten */
+    double own[2];                   /* states of the intercept */
 } fo_walk;
 
 typedef struct fo_worker fo_worker;
@@ -80,6 +88,11 @@ typedef void fo_end_round(ptrdiff_t n, ptrdiff_t from, void *w, const void *h, d
 typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
 
+/* coordinate.inc: all columns of w as they are at the walk's time. */
+typedef void fo_catch_up_columns(ptrdiff_t n, const fo_walk *walk, void *w);
+
+enum { FO_ADAGRAD, FO_ADAM, FO_FTRL, FO_COORDINATE_RULES };
+
 struct fo_sparse_kernels {
     fo_train *train[2][FO_LOSSES + 1][FO_DTYPES][FO_INDEX_TYPES]; /* plain, careful */
     const char *loss_names[FO_LOSSES];
@@ -100,6 +113,8 @@ struct fo_sparse_kernels {
     fo_end_round *end_round[FO_DTYPES];
     fo_finite *finite[FO_DTYPES];
     fo_within *within[FO_INDEX_TYPES];
+    fo_train *coordinate[FO_COORDINATE_RULES][FO_DTYPES][FO_INDEX_TYPES];
+    fo_catch_up_columns *catch_up_columns[FO_DTYPES];
 };
 
 enum { FO_SERIAL, FO_COPIES, FO_SHARED };
@@ -147,7 +162,9 @@ typedef struct {
     ptrdiff_t observed; /* block of the last snapshot */
     fo_flag observing;  /* a worker is at the average */
     fo_worker *worker;
-    ptrdiff_t start, stop; /* batches of this slice, counted from the first epoch on */
+    const fo_coordinate *coordinate; /* a rule with a rate for each column, or NULL */
+    double earlier;                  /* rows it has seen in earlier runs */
+    ptrdiff_t start, stop;           /* batches of this slice, counted from the first epoch on */
     _Atomic int diverged;
     char padding[128];
     _Atomic ptrdiff_t next;   /* the next batch to hand out */

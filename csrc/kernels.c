@@ -11,6 +11,7 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
+#include "coordinate.h"
 #include "dual.h"
 #include "factor.h"
 #include "objective.h"
@@ -42,6 +43,10 @@
 #define CAREFUL_ENTRY(loss)                                                                        \
     {{careful_##loss##_i32_f32, careful_##loss##_i64_f32},                                         \
      {careful_##loss##_i32_f64, careful_##loss##_i64_f64}},
+#define COORDINATE_ENTRY(rule)                                                                     \
+    {                                                                                              \
+        {by_##rule##_i32_f32, by_##rule##_i64_f32}, { by_##rule##_i32_f64, by_##rule##_i64_f64 }   \
+    }
 #define VALUE_ENTRY(loss) loss##_value_f64,
 #define DERIVATIVE_ENTRY(loss) loss##_derivative_f64,
 #define NAME_ENTRY(loss) #loss,
@@ -88,6 +93,8 @@ static const fo_sparse_kernels sparse = {
     .end_round = {end_round_f32, end_round_f64},
     .finite = {finite_f32, finite_f64},
     .within = {within_i32, within_i64},
+    .coordinate = {COORDINATE_ENTRY(adagrad), COORDINATE_ENTRY(adam), COORDINATE_ENTRY(ftrl)},
+    .catch_up_columns = {catch_up_columns_f32, catch_up_columns_f64},
 };
 
 static const fo_dual_kernels dual = {

@@ -11,6 +11,7 @@ from cpython.buffer cimport (
     Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport log
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
@@ -26,6 +27,7 @@ include "_rows.pxi"
 include "_sparse.pxi"
 include "_user.pxi"
 include "_hogwild.pxi"
+include "_coordinate.pxi"
 include "_hogwild_state.pxi"
 include "_dual.pxi"
 include "_factor.pxi"

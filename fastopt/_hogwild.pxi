@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from "hogwild.h" nogil:
+    ctypedef struct fo_coordinate
     enum:
         FO_USER_LOSS
         FO_BAD_POINTERS
@@ -39,6 +40,13 @@ cdef extern from "hogwild.h" nogil:
         int aggressive
         double most
         int clipped
+        double max_norm
+        double square
+        const fo_coordinate *coordinate
+        double t
+        double clock
+        double corrected
+        double own[2]
     ctypedef struct fo_worker:
         fo_walk walk
         void *v
@@ -81,6 +89,8 @@ cdef extern from "hogwild.h" nogil:
         Py_ssize_t gathered
         Py_ssize_t observed
         fo_worker *worker
+        const fo_coordinate *coordinate
+        double earlier
         int diverged
     enum:
         FO_PLAIN
@@ -304,6 +314,7 @@ cdef class Hogwild:
     cdef Samples samples
     cdef Buffers held, held_targets, held_order
     cdef object loss  # a user's must live
+    cdef Coordinate coordinate
     cdef readonly Py_ssize_t batches
 
     def __cinit__(self, Samples samples, loss, double shape, str mode, str schedule,
@@ -313,7 +324,8 @@ cdef class Hogwild:
                   double origin=0.0, double l1=0.0, bint positive=False, int aggressive=0,
                   double most=float("inf"), double forget=3.0, Py_ssize_t wait=0,
                   double average_intercept=0.0,
-                  Py_ssize_t averaged=0, paid=None, lag=None):
+                  Py_ssize_t averaged=0, paid=None, lag=None, Coordinate coordinate=None,
+                  double max_norm=0.0, double square=0.0):
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
         if samples.s.y == NULL and samples.s.codes == NULL:
@@ -374,13 +386,20 @@ cdef class Hogwild:
                     memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
         self.batches = fo_hogwild_batches(samples.rows)
         self.run.careful = l1 > 0 or positive or aggressive > 0 or lag is not None \
-            or most < float("inf")
+            or most < float("inf") or max_norm > 0
         cdef fo_walk *walk = &self.run.worker.walk
         walk.most = most
+        walk.max_norm, walk.square = max_norm, square
         walk.wait, walk.positive, walk.aggressive, walk.l1 = wait, positive, aggressive, l1
         if self.run.careful and mode != "serial" or (l1 > 0) != (paid is not None) \
-                or lag is not None and average is None:
+                or lag is not None and average is None \
+                or coordinate is not None and (self.run.careful or mode == "copies" or l2 > 0):
             raise ValueError(f"mode {mode!r} does not fit what only one thread can do")
+        self.coordinate = coordinate
+        if coordinate is not None:
+            self.run.coordinate, self.run.earlier = &coordinate.c, coordinate.t
+            for k in range(workers):
+                coordinate.prepare(&self.run.worker[k].walk)
         if l1 > 0:
             walk.paid = <void *>samples.weights_of_model(self.held, "paid", paid, True)
         if lag is not None:
@@ -430,6 +449,20 @@ cdef class Hogwild:
             sum([self.run.worker[k].changed for k in range(self.run.workers)]),
             sum([self.run.worker[k].overwritten for k in range(self.run.workers)]),
         ])
+
+    def seen(self):
+        """Return the rows that a rule for columns has seen, and the intercept's two states."""
+        cdef const fo_walk *walk = self.latest()
+        return walk.t, (walk.own[0], walk.own[1])
+
+    cdef const fo_walk *latest(self):
+        """The state of the worker that has seen most rows."""
+        cdef fo_walk *walk = &self.run.worker.walk
+        cdef int k
+        for k in range(1, self.run.workers):
+            if self.run.worker[k].walk.t > walk.t:
+                walk = &self.run.worker[k].walk
+        return walk
 
     def go_on_with(self, double step):
         """Take steps of another size from here on; nothing may be running."""

@@ -5,13 +5,14 @@ def hogwild_state(Hogwild hogwild):
     """Return the numbers of a run between two slices.
 
     One thread's are taken as they are, so that it goes on to the same bits; several workers bring
-    together what they have learned first. The arrays w, average, paid and lag go with them.
+    together what they have learned first. The arrays w, average, paid, lag and states go with them.
     """
     cdef fo_hogwild *run = &hogwild.run
     cdef fo_worker *me = run.worker
     if PLACES[run.mode] != "serial":
         hogwild.settle()
     rows, nonzeros = hogwild.done()
+    cdef const fo_walk *last = hogwild.latest()
     return {
         "intercept": run.intercept,
         "average_intercept": run.average_intercept,
@@ -29,6 +30,10 @@ def hogwild_state(Hogwild hogwild):
         "clipped": me.walk.clipped,
         "area": me.area,
         "since": me.since,
+        "square": me.walk.square,
+        "t": last.t,
+        "clock": last.clock,
+        "own": [last.own[0], last.own[1]],
         "rows": rows,
         "nonzeros": nonzeros,
     }
@@ -46,6 +51,9 @@ def restore_hogwild(Hogwild hogwild, dict numbers):
     run.observed = numbers["observed"]
     run.step = numbers["step"]
     me.rows, me.nonzeros = numbers["rows"], numbers["nonzeros"]
+    for k in range(run.workers):
+        run.worker[k].walk.t, run.worker[k].walk.clock = numbers["t"], numbers["clock"]
+        run.worker[k].walk.own[0], run.worker[k].walk.own[1] = numbers["own"]
     if PLACES[run.mode] != "serial":
         for k in range(run.workers):
             run.worker[k].walk.intercept = run.worker[k].base_intercept = run.intercept
@@ -55,3 +63,4 @@ def restore_hogwild(Hogwild hogwild, dict numbers):
     me.walk.intercept_sum, me.walk.wait = numbers["intercept_sum"], numbers["wait"]
     me.walk.averaged, me.walk.clipped = numbers["averaged"], numbers["clipped"]
     me.area, me.since = numbers["area"], numbers["since"]
+    me.walk.square = numbers["square"]

@@ -291,11 +291,12 @@ def test_estimator_without_random_state(tmp_path):
 
 #: Fields of csrc/hogwild.h's structures that a run begins with, whatever it did before.
 GIVEN = {
-    "fo_walk": "step keep gain shape user paid l1 lag positive aggressive most diverged",
+    "fo_walk": "step keep gain shape user paid l1 lag positive aggressive most diverged max_norm "
+    "coordinate corrected",
     "fo_worker": "walk v base base_intercept padding",
     "fo_hogwild": "samples loss mode schedule order workers careful l2 decay rate power origin "
     "seed merge_rows w h h_intercept average forget observing worker start stop diverged padding "
-    "next more_padding",
+    "next more_padding coordinate earlier",
 }
 
 

@@ -22,7 +22,7 @@ from fastopt.sparse.stopping import Watch
 
 KIND, VERSION = "fastopt training checkpoint", 1
 PIECE, PIECES = 4096, 64  # numbers of X that are compared: its ends, and pieces between them
-ARRAYS = ("w", "average", "paid", "lag")
+ARRAYS = ("w", "average", "paid", "lag", "first", "second", "clock")
 OF_RESULT = (
     *("intercept", "status", "message", "mode", "reason", "order", "threads", "step", "epochs"),
     *("rows", "nnz", "seconds", "history", "last_intercept", "clipped"),

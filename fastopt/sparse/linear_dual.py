@@ -28,7 +28,8 @@ def refuse(estimator: Any, loss: Any) -> None:
         )
     if estimator.order is not None:
         raise ValueError("optimizer='sdca' has an order of its own: use optimizer='sgd'")
-    for name in ("early_stopping", "warm_start", "positive", "average", "checkpoint"):
+    refused = ("early_stopping", "warm_start", "positive", "average", "checkpoint", "max_norm")
+    for name in refused:
         if getattr(estimator, name):
             raise ValueError(f"optimizer='sdca' cannot do {name}: use optimizer='sgd'")
 

@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
 from fastopt.checks import count, flag, number, one_of
 from fastopt.data import Dataset
 from fastopt.progress import Live
+from fastopt.sparse import coordinate
 from fastopt.sparse.callbacks import told_of
 from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.datasets import by_blocks
@@ -111,7 +112,7 @@ class LinearSGD:
         loss = self._loss()
         one_of("penalty", self.penalty, PENALTIES)
         one_of("learning_rate", self.learning_rate, tuple(SCHEDULES))
-        one_of("optimizer", self.optimizer, ("sgd", "sdca"))
+        one_of("optimizer", self.optimizer, ("sgd", "sdca", *coordinate.RULES))
         for name in ("fit_intercept", "shuffle", "warm_start", "early_stopping", "positive"):
             flag(name, getattr(self, name))
         for name in ("max_iter", "n_iter_no_change"):
@@ -120,6 +121,8 @@ class LinearSGD:
             number(name, getattr(self, name), 0)
         number("eta0", self.eta0, 0, open_below=True)
         number("power_t", self.power_t, -math.inf)
+        if self.max_norm is not None:
+            number("max_norm", self.max_norm, 0, open_below=True)
         for name in ("tol", "time_budget"):
             if getattr(self, name) is not None:
                 number(name, getattr(self, name), 0)
@@ -145,6 +148,13 @@ class LinearSGD:
         Checkpoint("" if self.checkpoint is None else self.checkpoint, self.checkpoint_every)
         if self.optimizer == "sdca":
             refuse(self, loss)
+        elif self.optimizer != "sgd" and self.learning_rate in ("pa1", "pa2"):
+            raise ValueError(f"learning_rate {self.learning_rate!r} needs optimizer='sgd'")
+        if self.optimizer == "ftrl" and self.learning_rate not in ("optimal", "constant"):
+            raise ValueError(
+                "optimizer='ftrl' needs a constant step: learning_rate must be 'optimal' or "
+                f"'constant', got {self.learning_rate!r}"
+            )
         if self.deterministic is not None:
             flag("deterministic", self.deterministic)
         order = check_order(self.order)
@@ -200,7 +210,8 @@ class LinearSGD:
         share = {"l2": 0.0, "l1": 1.0, "elasticnet": self.l1_ratio, None: 0.0}[self.penalty]
         alpha = float(self.alpha)
         l2 = 0.0 if self.penalty is None else alpha * (1 - share)
-        large = not optimal and self.eta0 * l2 > LARGEST_DECAY
+        by_column = self.optimizer in coordinate.RULES
+        large = not optimal and not by_column and self.eta0 * l2 > LARGEST_DECAY
         threads, why = None, ""
         if self.n_jobs is not None:
             threads = self.n_jobs if self.n_jobs > 0 else max(1, resolve(None) + 1 + self.n_jobs)
@@ -218,7 +229,7 @@ class LinearSGD:
             l1=alpha * share,
             epochs=epochs,
             step="auto" if optimal else float(self.eta0),
-            schedule=SCHEDULES[self.learning_rate],
+            schedule=None if by_column and optimal else SCHEDULES[self.learning_rate],
             decay=0.9,
             mode="serial" if large else "auto",
             fit_intercept=self.fit_intercept,
@@ -239,6 +250,8 @@ class LinearSGD:
             average_from=int(self.average),
             most=math.inf if optimal or self.loss not in UNBOUNDED else MOST,
             relative=False,
+            optimizer=self.optimizer if by_column else "sgd",
+            max_norm=self.max_norm,
         )
         return settings, why
 
@@ -262,12 +275,15 @@ class LinearSGD:
                     )
                 ours[:] = given.reshape(ours.shape)
         self.t_ = 1.0
+        states = getattr(self, "_states", None) if self.warm_start else None
         self._forget()
+        if states is not None and states[0] is not None and len(states[0].first) == shape[1]:
+            self._states = states
         return W, b
 
     def _forget(self) -> None:
         for name in (
-            *("_steps", "_averaged", "_average_coef", "_average_intercept"),
+            *("_steps", "_states", "_averaged", "_average_coef", "_average_intercept"),
             *("_standard_coef", "_standard_intercept"),
         ):
             self.__dict__.pop(name, None)
@@ -281,10 +297,12 @@ class LinearSGD:
 
     def _past(self, k: int) -> Past:
         rows = self.t_ - 1
+        states = getattr(self, "_states", None)
+        states = states[k] if states else None
         if not self.average or not hasattr(self, "_averaged") or not self._averaged[k]:
-            return Past(rows)
+            return Past(rows, states=states)
         mean = np.atleast_2d(self._average_coef)[k]
-        return Past(rows, mean, float(self._average_intercept[k]), self._averaged[k])
+        return Past(rows, mean, float(self._average_intercept[k]), self._averaged[k], states)
 
     def _learn(
         self,
@@ -332,8 +350,12 @@ class LinearSGD:
 
         def each(k: int) -> dict[str, Any]:
             more: dict[str, Any] = {"past": self._past(k)}
-            if hasattr(self, "_steps") and self.learning_rate == "optimal":
-                more["step"] = self._steps[k]
+            if self.learning_rate == "optimal":
+                states = more["past"].states
+                if hasattr(self, "_steps"):
+                    more["step"] = self._steps[k]
+                elif states is not None and states.rule == self.optimizer:
+                    more["step"] = states.step  # warm_start
             if watched:
                 more["watch"] = Watch(
                     self.tol,
@@ -472,6 +494,8 @@ class LinearSGD:
         self.t_ += max((r.rows for r in results), default=0)
         if len(results) == len(W):
             self._steps = [r.step for r in results]
+            if self.optimizer in coordinate.RULES:
+                self._states = [r.past.states for r in results]
         seconds = sum(r.seconds for r in results)
         first = results[0] if results else HogwildResult(W, 0.0)
         self.fit_report_ = {

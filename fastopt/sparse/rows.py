@@ -10,7 +10,7 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import count, flag, number, one_of
-from fastopt.sparse import contention
+from fastopt.sparse import contention, coordinate
 from fastopt.sparse.order import check_order
 from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve, why_serial
@@ -107,13 +107,23 @@ class Settings:
     relative: bool = True
     order: Any = "auto"
     deterministic: bool = False
+    optimizer: str = "sgd"
+    max_norm: float | None = None
+
+    @property
+    def by_column(self) -> bool:
+        """Whether the rule has a learning rate for each column."""
+        return self.optimizer != "sgd"
 
     @property
     def serial(self) -> str:
         """What it is that one thread alone can do, or ""."""
+        if self.by_column:
+            return ""
         asked = {
             "an L1 penalty": self.l1 > 0,
             "positive weights": self.positive,
+            "a bound on the norm": self.max_norm is not None,
             "a passive-aggressive step": self.aggressive > 0,
             "a shrinkage that large": self.step is not None and self.step * self.l2 > LARGEST_DECAY,
         }
@@ -132,7 +142,7 @@ class Settings:
         l2: float,
         epochs: int,
         step: float | str,
-        schedule: str,
+        schedule: str | None,
         decay: float,
         mode: str,
         fit_intercept: bool,
@@ -146,6 +156,8 @@ class Settings:
         positive: bool = False,
         order: Any = "auto",
         deterministic: bool = False,
+        optimizer: str = "sgd",
+        max_norm: float | None = None,
         **of_estimators: Any,
     ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
@@ -156,7 +168,16 @@ class Settings:
         l2 = number("l2", l2, 0)
         if isinstance(step, str) and step != "auto":
             raise ValueError(f"step must be 'auto' or a positive number, got {step!r}")
-        most = LARGEST_DECAY / l2 if l2 and mode != "serial" else math.inf
+        by_column = one_of("optimizer", optimizer, ("sgd", *coordinate.RULES)) != "sgd"
+        if schedule is None:
+            schedule = "constant" if by_column else "inverse_time"
+        if by_column:
+            coordinate.check(optimizer, schedule, mode, l1, positive, order)
+        if max_norm is not None:
+            max_norm = number("max_norm", max_norm, 0, open_below=True)
+            if by_column or l1 or positive:
+                raise ValueError("max_norm needs optimizer 'sgd', l1=0 and positive=False")
+        most = LARGEST_DECAY / l2 if l2 and mode != "serial" and not by_column else math.inf
         return cls(
             loss=loss_of(loss, LOSSES),
             l2=l2,
@@ -176,6 +197,8 @@ class Settings:
             positive=flag("positive", positive),
             order=check_order(order),
             deterministic=bool(deterministic),
+            optimizer=optimizer,
+            max_norm=max_norm,
             **of_estimators,
         )
 
@@ -204,7 +227,7 @@ class Rows:
         self.n = self.samples.rows
         self.weights = weights_of(sample_weight, self.n, self.dtype, settings.relative)
         self.mode, self.threads, self.reason = choose_mode(
-            self.samples, settings.mode, settings.threads, settings.serial
+            self.samples, settings.mode, settings.threads, settings.serial, settings.by_column
         )
         self.workers = self.threads
         if self.mode == "rounds":
@@ -229,6 +252,7 @@ class Rows:
         """Raise if the models do not fit: one per problem, and what training one takes."""
         vectors = problems + 4  # the average, the best epoch, two to try steps
         vectors += (self.settings.l1 > 0) + self.settings.plain_mean
+        vectors += 8 * self.settings.by_column  # states, and those of trying steps
         copies = {"copies": 2 * self.workers, "rounds": self.workers}.get(self.mode, 0)
         vectors += copies + (self.mode != "serial")
         size = float(vectors) * self.samples.columns * self.dtype.itemsize
@@ -319,13 +343,15 @@ class Targets:
 
 
 def choose_mode(
-    samples: _core.Samples, mode: str, threads: int, serial: str = ""
+    samples: _core.Samples, mode: str, threads: int, serial: str = "", by_column: bool = False
 ) -> tuple[str, int, str]:
     """Return mode, threads, and why."""
     if mode == "serial":
         return "serial", 1, "asked for"
     if serial and (threads > 1 or mode == "rounds"):
         return "serial", 1, f"{serial} is for one thread"
+    if mode == "rounds" and by_column:
+        return "serial", 1, "the same bits for any threads; a rate for each column needs one then"
     if mode == "rounds":
         return choose_rounds(samples, threads)
     if mode == "hogbatch":  # which has a meaning on one thread
@@ -337,6 +363,8 @@ def choose_mode(
     useful = min(threads, samples.rows // ROWS_PER_WORKER)
     if useful < 2:
         return "serial", 1, f"{samples.rows} rows are too few for more than one thread"
+    if by_column:
+        return "shared", useful, "weights and states are written component by component"
     # A merge walks over all columns; it must stay small beside what a worker does in an epoch.
     if 8 * samples.columns * useful > samples.nonzeros:
         return (

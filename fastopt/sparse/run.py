@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastopt import _core
+from fastopt.sparse import coordinate
 from fastopt.sparse.order import checked
 from fastopt.sparse.rows import LARGEST_DECAY, PROBE_ROWS, Rows, Settings, Targets, objective_of
 
@@ -19,13 +20,15 @@ BATCH = 512  # rows: FO_BLOCKS * FO_ROWS of csrc/hogwild.h
 class Past:
     """What earlier runs leave: rows they trained on, and the mean of their models if there is one.
 
-    `mean` is the mean of the models after `averaged` rows, `mean_intercept` that of the intercepts.
+    `mean` is the mean of the models after `averaged` rows, `mean_intercept` that of the intercepts;
+    `states` are of a rule for columns.
     """
 
     rows: float = 0.0
     mean: np.ndarray | None = None
     mean_intercept: float = 0.0
     averaged: int = 0
+    states: coordinate.States | None = None
 
 
 def native(
@@ -45,10 +48,16 @@ def native(
     average: np.ndarray | None = None,
     copies: np.ndarray | None = None,
     paid: np.ndarray | None = None,
+    states: coordinate.States | None = None,
     **more: Any,
 ) -> _core.Hogwild:
     """Return the native run of these settings; `more` is about the average."""
-    if settings.l1 and paid is None:
+    l1, l2 = settings.l1, settings.l2
+    if settings.by_column:
+        states = states or coordinate.begin(None, settings, step, w, intercept)
+        more["coordinate"] = coordinate.native(samples, settings, states)
+        l1 = l2 = 0.0  # the rule's own
+    if l1 and paid is None:
         paid = np.zeros_like(w)
     return _core.Hogwild(
         samples,
@@ -59,7 +68,7 @@ def native(
         order,
         threads,
         gain,
-        settings.l2,
+        l2,
         step,
         settings.decay,
         settings.seed,
@@ -72,11 +81,13 @@ def native(
         copies,
         settings.l2 + settings.l1 if settings.rate is None else settings.rate,
         power=settings.power,
-        l1=settings.l1,
+        l1=l1,
         positive=settings.positive,
         aggressive=settings.aggressive,
-        most=settings.most if mode == "serial" else math.inf,
+        most=settings.most if mode == "serial" and not settings.by_column else math.inf,
         paid=paid,
+        max_norm=settings.max_norm or 0.0,
+        square=float(np.square(w, dtype=np.float64).sum()) if settings.max_norm else 0.0,
         **more,
     )
 
@@ -94,10 +105,13 @@ class Run:
         past: Past = Past(),
     ) -> None:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
+        norm = float(np.linalg.norm(w)) if settings.max_norm else 0.0
+        if norm > (settings.max_norm or 0.0):
+            w = w * w.dtype.type(settings.max_norm / norm)
         self.rows, self.threads, self.w, self.step, self.past = rows, threads, w, step, past
         self.given = settings.order if order == "given" else None
         self.average = w.copy() if settings.average else None
-        self.paid = np.zeros_like(w) if settings.l1 else None
+        self.paid = np.zeros_like(w) if settings.l1 and not settings.by_column else None
         # A merge walks over all columns: few enough cost little, and more of them learn faster.
         per_row = max(samples.nonzeros / samples.rows, 1)
         often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
@@ -114,7 +128,13 @@ class Run:
         #: Batches after which a slice may end: a round's, in rounds.
         self.unit = rows.workers * max(1, merge_rows // BATCH) if rows.mode == "rounds" else 1
         more: dict[str, Any] = {"origin": float(past.rows)}
-        self.every_row = settings.average and settings.plain_mean and rows.mode == "serial"
+        plain = settings.average and settings.plain_mean
+        self.every_row = plain and rows.mode == "serial" and not settings.by_column
+        self.states = self.first = self.second = self.clock = None
+        if settings.by_column:
+            self.states = coordinate.begin(past.states, settings, step, w, intercept)
+            self.first, self.second = self.states.first, self.states.second
+            self.clock = self.states.clock
         if settings.plain_mean:
             more |= {"forget": 0.0, "wait": max(0, settings.average_from - 1 - int(past.rows))}
         self.lag = np.zeros_like(w) if self.every_row else None
@@ -139,6 +159,7 @@ class Run:
             average=self.average,
             copies=copies,
             paid=self.paid,
+            states=self.states,
             **more,
         )
         self.batches_done = 0
@@ -154,8 +175,12 @@ class Run:
         """Return what a later run needs to go on with the mean; call it last."""
         _, average = self.native.settle()
         rows, past = self.native.done()[0], self.past
+        states = self.states
+        if states is not None:
+            t, own = self.native.seen()
+            states = replace(states, t=t, own=own, clock=None)
         if self.average is None or not self.native.averaged:
-            return Past(past.rows + rows, past.mean, past.mean_intercept, past.averaged)
+            return Past(past.rows + rows, past.mean, past.mean_intercept, past.averaged, states)
         if self.every_row:
             return Past(past.rows + rows, self.average, average, self.native.rows_averaged)
         count = past.averaged + rows
@@ -164,7 +189,7 @@ class Run:
         if past.mean is not None:
             mean += (1 - share) * (past.mean - mean)
         average += (1 - share) * (past.mean_intercept - average)
-        return Past(past.rows + rows, mean, average, count)
+        return Past(past.rows + rows, mean, average, count, states)
 
     def _visits(self, epoch: int) -> np.ndarray:
         """Return the rows of an epoch, having told who chooses them what the model thinks."""
@@ -211,7 +236,7 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) ->
     (fit, fit_rows), (test, test_rows) = rows.probe()
     target.give(fit, fit_rows)
     target.give(test, test_rows)
-    most = LARGEST_DECAY / settings.l2 if settings.l2 else math.inf
+    most = LARGEST_DECAY / settings.l2 if settings.l2 and not settings.by_column else math.inf
     passes = 1 if len(fit_rows) >= PROBE_ROWS else 4 * PROBE_ROWS // len(fit_rows)
 
     more = {"mode": "hogbatch", "h": np.zeros_like(w0)} if rows.mode == "hogbatch" else {}
@@ -227,6 +252,8 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) ->
         return math.inf if run.diverged or not math.isfinite(value) else value
 
     step = min(1 / (rows.mean_norm + rows.mean_square), most)
+    if settings.by_column:  # their steps do not depend on the size of gradients
+        step = coordinate.FIRST_STEP[settings.optimizer] / math.sqrt(rows.mean_norm or 1.0)
     best = tried(step)
     for factor in (0.25, 4.0):
         moved = False

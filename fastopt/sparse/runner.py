@@ -303,7 +303,7 @@ def hogwild(
     positive: bool = False,
     epochs: int = 20,
     step: float | str = "auto",
-    schedule: str = "inverse_time",
+    schedule: str | None = None,
     decay: float = 0.9,
     mode: str = "auto",
     order: Any = "auto",
@@ -321,6 +321,8 @@ def hogwild(
     track_objective: bool = False,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     checkpoint_every: float = 60.0,
+    optimizer: str = "sgd",
+    max_norm: float | None = None,
 ) -> HogwildResult:
     """Train a linear model by lock-free parallel stochastic gradient descent.
 
@@ -355,7 +357,8 @@ def hogwild(
     step : "auto" or float
         The first step size, at most 0.1 / l2 unless the mode is "serial". "auto" tries a few on
         samples of the rows.
-    schedule : {"inverse_time", "constant", "epoch_decay", "power"}
+    schedule : {"inverse_time", "constant", "epoch_decay", "power"}, optional
+        Default "inverse_time", and "constant" unless `optimizer` is "sgd". In this order:
         step / (1 + step * (l2 + l1) * t) at row t; step; step * decay ** epoch; step / sqrt(t).
     decay : float in (0, 1], default 0.9
     mode : {"auto", "copies", "shared", "serial", "rounds", "hogbatch", "rr", "aig"}
@@ -403,6 +406,11 @@ def hogwild(
         then returns at once. Nothing deletes it.
     checkpoint_every : float, default 60
         Seconds between two writes of it: what is lost if the process is killed.
+    optimizer : {"sgd", "adagrad", "adam", "ftrl"}, default "sgd"
+        The others have a learning rate for each column [5]_ [6]_ [7]_: see the notes.
+    max_norm : float, optional
+        Bound of |w|: after each row w goes to the nearest point of the ball, max_norm / |w| * w if
+        it is outside; on one thread.
 
     Returns
     -------
@@ -432,6 +440,17 @@ def hogwild(
     weight of a column whose constant value is the root mean square of the non-zeros. L1 is a
     penalty that accumulates [3]_, from the beginning of each epoch, and is complete at its end.
 
+    A rule with a rate for each column moves the columns that a row has by the formula of the dense
+    rule, :class:`Adagrad` (eps 1e-10), :class:`Adam` (betas 0.9 and 0.999, eps 1e-8) or
+    :class:`FTRL` (beta 1), lr or alpha being `step`. A row whose derivative is 0 moves nothing.
+    For AdaGrad and Adam, L2 shrinks every weight at every row by exp(-l2 * step / (root + eps)),
+    root being the root of the column's sum or average of squares; what a weight has missed is made
+    up for when a row has it. Adam is lazy: averages move where a row has the column, and the bias
+    correction counts all rows, as in torch.optim.SparseAdam. In FTRL-proximal the penalties after
+    t rows are t * l1 and t * l2, so that they are the objective's; weights are exactly 0 under L1
+    if `average` is False, on any number of threads. The intercept is a column of ones. Threads
+    share weights and states component by component. L1 is for ftrl alone, `positive` for sgd.
+
     References
     ----------
     .. [1] Niu, Recht, Re, Wright, "Hogwild!: A Lock-Free Approach to Parallelizing Stochastic
@@ -442,6 +461,12 @@ def hogwild(
        Log-linear Models with Cumulative Penalty", 2009, https://aclanthology.org/P09-1054
     .. [4] Sallinen, Satish, Smelyanskiy, Sury, Re, "High Performance Parallel Stochastic Gradient
        Descent in Shared Memory", IPDPS 2016
+    .. [5] Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
+       Optimization", 2011, https://jmlr.org/papers/v12/duchi11a.html
+    .. [6] Kingma, Ba, "Adam: A Method for Stochastic Optimization", 2015,
+       https://arxiv.org/abs/1412.6980
+    .. [7] McMahan et al., "Ad Click Prediction: a View from the Trenches", 2013, Algorithm 1,
+       https://doi.org/10.1145/2487575.2488200
 
     Examples
     --------
@@ -470,6 +495,8 @@ def hogwild(
         seed=seed,
         epsilon=epsilon,
         quantile=quantile,
+        optimizer=optimizer,
+        max_norm=max_norm,
     )
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)

@@ -87,10 +87,16 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         Seconds of training after which fit stops.
     target : float or None, default None
         Stop once the objective is at or below it.
-    optimizer : {"sgd", "sdca"}, default "sgd"
-        "sdca" goes on to the optimum by dual coordinate ascent, `fastopt.sdca`: fit stops when the
-        objective is proven to be within `tol` times its value of the minimum. Needs penalty "l2"
-        and alpha > 0; `learning_rate`, `eta0`, `power_t` and `n_iter_no_change` have no meaning.
+    optimizer : {"sgd", "adagrad", "adam", "ftrl", "sdca"}, default "sgd"
+        "adagrad", "adam" and "ftrl" have a learning rate for each coefficient, as `hogwild` says:
+        "optimal" is then a constant eta that is tried out, and the only learning rate of "ftrl" but
+        "constant"; "ftrl" alone has an L1 penalty. Their states are kept for `partial_fit`, and
+        with warm_start for `fit`. "sdca" goes on to the optimum by dual coordinate ascent,
+        `fastopt.sdca`: fit stops when the objective is proven to be within `tol` times its value of
+        the minimum. Needs penalty "l2" and alpha > 0; `learning_rate`, `eta0`, `power_t` and
+        `n_iter_no_change` have no meaning.
+    max_norm : float or None, default None
+        Bound of the norm of each row of `coef_`; trains on one thread, with penalty "l2" or None.
     checkpoint : path or None, default None
         A file that holds the whole training. If it is there, fit goes on from it, wherever in an
         epoch that is, and refuses one of other data or parameters; else fit begins it. After the
@@ -179,6 +185,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         checkpoint_every: float = 60.0,
         order: Any = None,
         deterministic: bool | None = None,
+        max_norm: float | None = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -210,6 +217,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         self.checkpoint_every = checkpoint_every
         self.order = order
         self.deterministic = deterministic
+        self.max_norm = max_norm
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
