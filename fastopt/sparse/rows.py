@@ -28,7 +28,7 @@ CURVATURES = {
 MODES = ("auto", *_core.MODES)
 
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
-WORKERS, ROUND_ROWS = 8, 4096  # in rounds, whatever the threads: at most so many, with so many rows
+WORKERS, ROUND_ROWS = 4, 4096  # in rounds, whatever the threads: at most so many, with so many rows
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
 CURVATURE_ROWS = 2048  # rows that show how often columns occur, and how large values are
 PROBE_ROWS = 1024  # at least so many rows try step sizes, and as many judge them

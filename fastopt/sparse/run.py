@@ -115,6 +115,8 @@ class Run:
         # A merge walks over all columns: few enough cost little, and more of them learn faster.
         per_row = max(samples.nonzeros / samples.rows, 1)
         often = 12 if rows.mode == "serial" else 4  # alone, it only takes snapshots for the average
+        if rows.mode == "rounds":  # all workers wait for a merge, and know little until then
+            often = 8 / rows.workers
         merge_rows = max(512, often * samples.columns / per_row)
         merge_rows = int(min(merge_rows, max(64, samples.rows / (4 * rows.workers))))
         copies = h = None
