@@ -14,6 +14,7 @@ from fastopt.calculus import (
 )
 from fastopt.config import show_config
 from fastopt.curriculum import Curriculum, SelfPaced
+from fastopt.convergence.comparison import compare
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.factorization.completion import factorize
 from fastopt.factorization.factors import FactorizationResult
@@ -85,6 +86,8 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "batches",
     "check_grad",
     "check_hessp",
+    "compare",
+    "convergence",
     "factorize",
     "functional",
     "get_isa",

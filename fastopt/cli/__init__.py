@@ -23,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         from fastopt.cli import commands, data_commands, model_commands, table_command  # noqa: F401
+        from fastopt.cli import commands, data_commands, model_commands  # noqa: F401
+        from fastopt.cli import convergence_commands as _convergence  # noqa: F401
+        from fastopt.cli import gradient_commands as _gradient  # noqa: F401
     except ImportError as error:
         if "fastopt[cli]" not in str(error):
             raise
