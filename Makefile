@@ -1,6 +1,7 @@
 # make run    watch it train        make test   build and run all tests
 # make bench  the measurements      make lint   formats and style
 # make wheel  sdist and wheel       make sanitize  the tests under ASan and UBSan
+# make docs   the site, in build/site/html; warnings are errors
 # make clean  remove all of it
 #
 # Everything lives in .venv, which is made with $(PYTHON). ARGS="..." is handed to pytest.
@@ -15,7 +16,7 @@ APT    := Once: sudo apt-get install -y gcc make python3-dev python3-venv
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* fastopt/*.pyx fastopt/*.pxi)
 C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
 
-.PHONY: run test bench lint format wheel sanitize clean
+.PHONY: run test bench lint format docs wheel sanitize clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -47,6 +48,12 @@ format: $(VENV)/.lint
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
+# The pages are those of the README and docs/ as they stand, so the source is the whole tree.
+docs: $(VENV)/.docs
+	@echo "==> sphinx: build/site/html/docs/site/index.html"
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs/site -d build/site/trees . build/site/html
+	@$(BIN)/python -m sphinx -q -W -b linkcheck -c docs/site -d build/site/trees . build/site/links
+
 # The wheel is repaired (its OpenMP runtime is put inside) if it was built on Linux.
 wheel: $(VENV)/.wheel
 	@echo "==> build, auditwheel repair: dist/, wheelhouse/"
@@ -67,7 +74,7 @@ sanitize: $(VENV)/.test $(VENV)/.wheel
 
 clean:
 	@echo "==> removing $(VENV) build dist wheelhouse and built files"
-	@rm -rf $(VENV) build dist wheelhouse *.egg-info
+	@rm -rf $(VENV) build docs/site/made dist wheelhouse *.egg-info
 	@rm -f fastopt/_core.c fastopt/_core.*.so fastopt/_core.*.pyd fastopt/_buildinfo.py
 
 $(BIN)/python:
@@ -91,6 +98,11 @@ $(VENV)/.test: $(BIN)/python $(SOURCES)
 $(VENV)/.bench: $(BIN)/python $(SOURCES)
 	@echo "==> building and installing fastopt[bench] into $(VENV)"
 	@$(PIP) install -e '.[bench]'
+	@touch $@
+
+$(VENV)/.docs: $(BIN)/python $(SOURCES)
+	@echo "==> building and installing fastopt[docs] into $(VENV)"
+	@$(PIP) install -e '.[docs]'
 	@touch $@
 
 # --group, for the lists under [dependency-groups], came with pip 25.1.

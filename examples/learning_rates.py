@@ -53,7 +53,7 @@ def decays(steps: int, seeds: int) -> dict[str, float]:
 
 def main(quick: bool = False) -> dict[str, float]:
     """Try rates, then schedules; return f at the end over f at the start of each."""
-    return {**choices(100), **decays(500 if quick else 2000, 5 if quick else 20)}
+    return {**choices(100), **decays(500 if quick else 2000, 5 if quick else 10)}
 
 
 if __name__ == "__main__":

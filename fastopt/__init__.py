@@ -13,8 +13,8 @@ from fastopt.calculus import (
     numerical_jacobian,
 )
 from fastopt.config import show_config
-from fastopt.curriculum import Curriculum, SelfPaced
 from fastopt.convergence.comparison import compare
+from fastopt.curriculum import Curriculum, SelfPaced
 from fastopt.data import CSR, DataError, Dataset, iter_svmlight, load_svmlight, open_data
 from fastopt.factorization.completion import factorize
 from fastopt.factorization.factors import FactorizationResult

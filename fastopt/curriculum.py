@@ -26,13 +26,13 @@ class Curriculum:
     Epoch t = 0, 1, ... visits ceil(c(t) n) of n rows, each once, in random order: the easiest ones,
     or what `order` says. With s = `start` and T = `full_at`, the pacing functions are
 
-    ==============  ==============================================  =====================
-    ``"linear"``    ``c(t) = min(1, s + (1 - s) t / T)``            [2]_
-    ``"root"``      ``c(t) = min(1, sqrt(s^2 + (1 - s^2) t / T))``  [2]_
-    ``"geometric"`` ``c(t) = min(1, s^(1 - t / T))``
-    ``"step"``      ``c(t) = s if t < T else 1``                    two stages, as in [1]_
-    a callable      ``c(t) = min(1, pacing(t))``
-    ==============  ==============================================  =====================
+    ===============  ==============================================  =====================
+    ``"linear"``     ``c(t) = min(1, s + (1 - s) t / T)``            [2]_
+    ``"root"``       ``c(t) = min(1, sqrt(s^2 + (1 - s^2) t / T))``  [2]_
+    ``"geometric"``  ``c(t) = min(1, s^(1 - t / T))``
+    ``"step"``       ``c(t) = s if t < T else 1``                    two stages, as in [1]_
+    a callable       ``c(t) = min(1, pacing(t))``
+    ===============  ==============================================  =====================
 
     With "root" new rows come at a rate that falls as 1 / c: each of them is seen as often.
 

@@ -84,6 +84,22 @@ def test_learning_rates_and_their_decay(run):
         assert found[decay] < 0.5 * found["constant 0.1"]
 
 
+def test_small_weights_say_nothing_and_large_ones_explode(run):
+    found = run("initialization")
+    # each layer multiplies by 0.01 sqrt(100), or by about sqrt(100) before its tanh
+    assert found["small, 0.01"]["first"] == pytest.approx(0.1, rel=0.05)
+    assert found["small, 0.01"]["last"] == pytest.approx(1e-10, rel=0.2)
+    assert found["large, 1"]["alive"] < 0.3 < 0.99 < found["Xavier"]["alive"]
+    gradients = [found[name]["gradient"] for name in ("small, 0.01", "Xavier", "large, 1")]
+    assert gradients[0] < 1e-6 * gradients[1] and gradients[1] < 1e-2 * gradients[2]
+    assert (
+        found["Xavier"]["loss"]
+        < 0.2
+        < 0.4
+        < min(found["small, 0.01"]["loss"], found["large, 1"]["loss"])
+    )
+
+
 def test_rates_are_those_of_theory(run):
     found = run("rates")
     assert found["Newton, valley"] == ("exact", 1)
@@ -123,8 +139,8 @@ def test_the_cut_is_within_a_percent_of_the_least(run):
 @pytest.mark.parametrize("name", NAMES)
 def test_programs_are_small_and_say_how_they_are_run(name):
     text = (EXAMPLES / f"{name}.py").read_text()
-    assert f"python examples/{name}.py" in ast.get_docstring(ast.parse(text))
-    assert text.count("\n") <= 90 and 'if __name__ == "__main__":\n    main(' in text
+    assert f"{name}.py" in ast.get_docstring(ast.parse(text))
+    assert text.count("\n") <= 90 and 'if __name__ == "__main__":' in text
 
 
 def test_an_example_runs_as_a_program(tmp_path):

@@ -23,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         from fastopt.cli import commands, data_commands, model_commands, table_command  # noqa: F401
-        from fastopt.cli import commands, data_commands, model_commands  # noqa: F401
         from fastopt.cli import convergence_commands as _convergence  # noqa: F401
         from fastopt.cli import gradient_commands as _gradient  # noqa: F401
     except ImportError as error:

@@ -201,7 +201,7 @@ def known_rules() -> list[str]:
 def known_solvers() -> list[str]:
     """Return the names of solvers that `compare` takes: none in a fastopt without `minimize`."""
     try:
-        from fastopt.solvers import METHODS
+        from fastopt.solvers.minimize import METHODS
     except ImportError:
         return []
     return list(METHODS)

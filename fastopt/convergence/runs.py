@@ -172,13 +172,25 @@ def run_solver(recorder: Recorder, method: str, options: dict[str, Any]) -> str:
     from fastopt import minimize
 
     problem = recorder.problem
+    settings: dict[str, Any] = {"maxiter": recorder.steps}
+    if method == "random-search":
+        if problem.limits is None:
+            raise ValueError("methods: random-search needs the limits of a Problem to draw from")
+        settings = {"n": recorder.steps, "seed": 0}
+    elif method == "owl-qn":
+        settings["l1"] = 0.0  # its penalty is not the problem's
     recorder.write(problem.x0)
-    hess = None if problem.hess is None else recorder.counted(problem.hess)
     found = minimize(
-        recorder.counted(problem.fun), problem.x0.copy(), jac=recorder.gradient, hess=hess,
-        method=method, tol=recorder.tol, callback=lambda xk: recorder.write(xk),
-        options={"maxiter": recorder.steps, **options},
-    )  # fmt: skip
+        recorder.counted(problem.fun),
+        problem.x0.copy(),
+        method=method,
+        jac=recorder.gradient,
+        hess=None if problem.hess is None else recorder.counted(problem.hess),
+        bounds=problem.limits if method == "random-search" else None,
+        tol=recorder.tol / math.sqrt(problem.x0.size),  # of the largest component, not of the norm
+        callback=lambda xk: recorder.write(xk),
+        options={**settings, **options},
+    )
     if not np.array_equal(found.x, recorder.points[-1]):
         recorder.write(found.x)
     return str(found.message)
