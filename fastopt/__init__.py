@@ -22,6 +22,7 @@ from fastopt.factorization.ratings_file import load_ratings
 from fastopt.graphcut.cuts import GraphCut, GraphCutResult, graph_cut
 from fastopt.graphcut.graphs import image_graph
 from fastopt.minibatches import batches
+from fastopt.models import LinearClassifier, LinearRegressor
 from fastopt.plots import plot_history
 from fastopt.rules.adafactor import Adafactor
 from fastopt.rules.adam import AdaBelief, Adam, Adamax, AdamW, NAdam, RAdam
@@ -67,6 +68,8 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "GraphCut",
     "GraphCutResult",
     "HogwildResult",
+    "LinearClassifier",
+    "LinearRegressor",
     "Lion",
     "Lookahead",
     "Muon",

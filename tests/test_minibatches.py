@@ -81,6 +81,20 @@ def test_an_order_of_ones_own():
     assert epochs == ([2, 1, 0], [5, 4, 3, 2, 1, 0], list(range(7, -1, -1)))
 
 
+def test_a_curriculum_drives_batches():
+    difficulty = np.random.default_rng(0).permutation(100)
+    curriculum = fastopt.Curriculum(difficulty, start=0.2, full_at=4, seed=1)
+    rounds = fastopt.batches((difficulty, np.arange(100)), 16, order=curriculum)
+    for most in (20, 40, 60, 80, 100, 100):
+        assert len(rounds) == -(-most // 16)
+        found = np.concatenate([d for d, rows in rounds if np.array_equal(difficulty[rows], d)])
+        assert sorted(found) == list(range(most))
+    loss = np.array([0.2, 3.0, 0.1, 1.1])
+    pace = fastopt.SelfPaced(lambda: loss, start=0.5, growth=6)
+    rounds = fastopt.batches(np.arange(4), 4, order=pace)
+    assert [sorted(rows_of(rounds).tolist()) for _ in range(3)] == [[0, 2], [0, 2, 3], [0, 1, 2, 3]]
+
+
 @pytest.mark.parametrize(
     ("data", "size", "options", "message"),
     [

@@ -77,7 +77,7 @@ class LinearClassifier(Linear):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastopt.models import LinearClassifier
+    >>> from fastopt import LinearClassifier
     >>> r = np.random.default_rng(0)
     >>> X = np.concatenate([r.normal(c, 1, (100, 2)) for c in ([0, 3], [3, 0], [-3, -3])])
     >>> y = np.repeat(["a", "b", "c"], 100)

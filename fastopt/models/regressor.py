@@ -35,7 +35,7 @@ class LinearRegressor(Linear):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastopt.models import LinearRegressor
+    >>> from fastopt import LinearRegressor
     >>> r = np.random.default_rng(0)
     >>> X = r.normal(size=(200, 3))
     >>> y = X @ [1.0, -2.0, 0.5] + 3
