@@ -114,6 +114,7 @@ typedef struct {
 typedef struct fo_fm_kernels fo_fm_kernels; /* fm.h */
 
 typedef struct fo_sparse_kernels fo_sparse_kernels;       /* hogwild.h */
+typedef struct fo_multi_kernels fo_multi_kernels;         /* multi.h */
 typedef struct fo_dual_kernels fo_dual_kernels;           /* dual.h */
 typedef struct fo_factor_kernels fo_factor_kernels;       /* factor.h */
 typedef struct fo_objective_kernels fo_objective_kernels; /* objective.h */
@@ -132,6 +133,7 @@ typedef struct {
     fo_factored_kernels factored[FO_DTYPES];
     const fo_fm_kernels *fm;
     const fo_sparse_kernels *sparse;
+    const fo_multi_kernels *multi;
     const fo_dual_kernels *dual;
     const fo_factor_kernels *factor;
     const fo_objective_kernels *objective;

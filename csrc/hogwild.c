@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "coordinate.h"
-#include "hogwild.h"
+#include "multi.h"
 #include "order.h"
 #include "study.h"
 
@@ -147,12 +147,14 @@ static void *model_of(const fo_hogwild *run, const fo_worker *me) {
     return run->mode == FO_COPIES ? me->v : run->w;
 }
 
-static void merge_intercept(fo_hogwild *run, fo_worker *me) {
+static void merge_intercepts(fo_hogwild *run, fo_worker *me) {
     const double a = me->area * run->h_intercept;
-    double z = atomic_load_explicit(&run->intercept, memory_order_relaxed);
-    z += (1 + a) / (1 + run->workers * a) * (me->walk.intercept - me->base_intercept);
-    atomic_store_explicit(&run->intercept, z, memory_order_relaxed);
-    me->walk.intercept = me->base_intercept = z;
+    for (ptrdiff_t c = 0; c < run->outputs; c++) {
+        double z = atomic_load_explicit(&run->intercepts[c], memory_order_relaxed);
+        z += (1 + a) / (1 + run->workers * a) * (me->intercepts[c] - me->base_intercepts[c]);
+        atomic_store_explicit(&run->intercepts[c], z, memory_order_relaxed);
+        me->intercepts[c] = me->base_intercepts[c] = z;
+    }
 }
 
 /* A snapshot of the model joins the average with a weight that grows with time, so that the
@@ -164,15 +166,16 @@ void fo_hogwild_observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block) {
         block * FO_ROWS > run->worker->walk.wait) {
         const double share = (run->forget + 1) / (run->snapshots++ + run->forget + 1);
         catch_up(run, me);
-        fo_current()->sparse->observe[run->samples.dtype](run->samples.columns, model_of(run, me),
+        fo_current()->sparse->observe[run->samples.dtype](run->numbers, model_of(run, me),
                                                           me->walk.scale, run->average, share);
-        run->average_intercept += share * (me->walk.intercept - run->average_intercept);
+        for (ptrdiff_t c = 0; c < run->outputs; c++)
+            run->average_intercepts[c] += share * (me->intercepts[c] - run->average_intercepts[c]);
         run->observed = block;
     }
     run->observing = 0;
 }
 
-static void merge_columns(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdiff_t to) {
+static void merge_weights(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdiff_t to) {
     const ptrdiff_t start = from * fo_item_size[run->samples.dtype];
     fo_current()->sparse->merge[run->samples.dtype](
         to - from, (char *)me->v + start, me->walk.scale, (char *)me->base + start,
@@ -181,20 +184,18 @@ static void merge_columns(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdif
 
 void fo_hogwild_merge(fo_hogwild *run, fo_worker *me) {
     if (run->mode == FO_COPIES) {
-        /* Two workers at the same columns at once would lose one's work: each starts elsewhere. */
-        const ptrdiff_t columns = run->samples.columns;
-        const ptrdiff_t middle = columns / run->workers * (me - run->worker);
-        merge_columns(run, me, middle, columns);
-        merge_columns(run, me, 0, middle);
+        /* Two workers at the same weights at once would lose one's work: each starts elsewhere. */
+        const ptrdiff_t middle = run->numbers / run->workers * (me - run->worker);
+        merge_weights(run, me, middle, run->numbers);
+        merge_weights(run, me, 0, middle);
         me->walk.scale = 1;
     }
-    if (run->mode != FO_SERIAL) merge_intercept(run, me);
+    if (run->mode != FO_SERIAL) merge_intercepts(run, me);
     me->area = 0, me->since = 0;
 }
 
 static void fold(const fo_hogwild *run, void *v, double *scale) {
-    if (*scale != 1)
-        fo_current()->sparse->scale[run->samples.dtype](run->samples.columns, v, *scale);
+    if (*scale != 1) fo_current()->sparse->scale[run->samples.dtype](run->numbers, v, *scale);
     *scale = 1;
 }
 
@@ -208,7 +209,7 @@ static void fold_serial(fo_hogwild *run) {
         const double rows = (double)walk->averaged;
         kernels->mean[dtype](columns, run->w, walk->sum, walk->lag, run->average,
                              (double)run->gathered / rows, 1 / rows);
-        run->average_intercept = walk->intercept_sum / rows;
+        run->average_intercepts[0] = walk->intercept_sum / rows;
         run->gathered = walk->averaged, run->snapshots = rows;
         walk->sum = 0;
     }
@@ -268,7 +269,8 @@ void fo_hogwild_train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t h
     const fo_samples *s = &run->samples;
     if (low >= high) return;
     const fo_sparse_kernels *kernels = fo_current()->sparse;
-    fo_train *rows = run->coordinate
+    fo_train *rows = s->classes ? fo_multi_train(s, run->loss, run->mode == FO_SHARED)
+                     : run->coordinate
                          ? kernels->coordinate[run->coordinate->rule][s->dtype][s->index_type]
                          : kernels->train[run->careful][run->loss][s->dtype][s->index_type];
     if (me->walk.keep > 0.9 && !(me->walk.max_norm > 0)) {
@@ -301,7 +303,8 @@ ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
     const ptrdiff_t before = me->rows;
     const int plain = run->way == FO_PLAIN || run->way == FO_ROUNDS;
     const int together = plain && (run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED);
-    int watch = run->mode == FO_SHARED && plain && run->workers > 1 && !run->coordinate;
+    int watch = run->mode == FO_SHARED && plain && run->workers > 1;
+    watch &= !run->coordinate && !run->samples.classes;
     ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], row[FO_BLOCKS * FO_ROWS];
     if (together)
         blocks_of(run, batch, low, high);
@@ -395,7 +398,8 @@ void fo_hogwild_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int thre
 void fo_hogwild_settle(fo_hogwild *run) {
     if (run->mode == FO_SERIAL) {
         look_serial(run);
-        run->intercept = run->worker->walk.intercept;
+        for (ptrdiff_t c = 0; c < run->outputs; c++)
+            run->intercepts[c] = run->worker->intercepts[c];
         return;
     }
     const fo_worker *last = run->worker;

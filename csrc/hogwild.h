@@ -10,7 +10,8 @@ enum { FO_USER_LOSS = FO_LOSSES };    /* the caller's, after them */
 enum { FO_ROWS = 64, FO_BLOCKS = 8 }; /* rows in a block, blocks in a batch: see hogwild.c */
 
 /* Rows in CSR form with their targets. Where codes is set, the target is +1 for the rows whose
-   code is `positive` and -1 for the others. */
+   code is `positive` and -1 for the others; with `classes`, the target is the code itself, and the
+   model has a block of weights for each column (multi.h). */
 typedef struct {
     int dtype, index_type, pointer_type;
     ptrdiff_t rows, columns;
@@ -18,6 +19,7 @@ typedef struct {
     const void *y;        /* of dtype, or NULL */
     const int64_t *codes; /* or NULL */
     int64_t positive;
+    ptrdiff_t classes;   /* or 0 */
     const void *weights; /* of dtype and mean 1, or NULL */
 } fo_samples;
 
@@ -36,6 +38,8 @@ typedef struct {
     double shape;        /* the loss's own number */
     const fo_user *user; /* the caller's loss, or NULL */
     int diverged;
+    double *intercepts; /* several classes: one for each, */
+    void *room;         /* and room for two blocks */
     /* Of the careful loop alone: see hogwild.inc. */
     void *paid;                /* L1, or NULL: what each column has paid, with the weight's sign */
     double l1, due;            /* its strength; what a column that was never 0 would have paid */
@@ -129,13 +133,16 @@ enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY, FO_POWER };
 /* One worker: written by one thread at a time, read by nobody else. */
 struct fo_worker {
     fo_walk walk;
-    void *v, *base;              /* copies: own weights, and what they were at the last merge */
-    double base_intercept, area; /* sum of steps since the last merge */
-    ptrdiff_t since;             /* rows since the last merge */
+    void *v, *base; /* copies: own weights, and what they were at the last merge */
+    double *intercepts, *base_intercepts; /* of all outputs: now, and at the last merge */
+    double area;                          /* sum of steps since the last merge */
+    ptrdiff_t since;                      /* rows since the last merge */
     ptrdiff_t rows, nonzeros;
     ptrdiff_t watched, changed, overwritten; /* shared: weights of watched rows, see study.c */
     char padding[128];
 };
+
+typedef _Atomic double fo_shared_double;
 
 typedef struct {
     fo_samples samples;
@@ -151,12 +158,13 @@ typedef struct {
     ptrdiff_t n_given, epoch; /* how many; which epoch it is */
     double before;            /* rows that all earlier epochs had */
     ptrdiff_t merge_rows;
-    void *w; /* the model: shared by all workers */
-    _Atomic double intercept;
-    const void *h; /* copies: curvature per column, and of the intercept */
+    ptrdiff_t numbers, outputs; /* of the model: weights, and intercepts */
+    void *w;                    /* the model: shared by all workers */
+    fo_shared_double *intercepts;
+    const void *h; /* copies: curvature per weight, and of the intercept */
     double h_intercept;
     void *average; /* or NULL: running mean of snapshots of the model */
-    double average_intercept, snapshots;
+    double *average_intercepts, snapshots;
     double forget;      /* snapshots weigh as their number to this power: 0 is a plain mean */
     ptrdiff_t gathered; /* rows in the average already */
     ptrdiff_t observed; /* block of the last snapshot */

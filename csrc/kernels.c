@@ -14,6 +14,7 @@
 #include "coordinate.h"
 #include "dual.h"
 #include "factor.h"
+#include "multi.h"
 #include "objective.h"
 #include "rule.h"
 #include "study.h"
@@ -97,6 +98,20 @@ static const fo_sparse_kernels sparse = {
     .catch_up_columns = {catch_up_columns_f32, catch_up_columns_f64},
 };
 
+#define MULTI_ENTRY(loss)                                                                          \
+    {{{loss##_rows_i32_f32, loss##_rows_i64_f32}, {loss##_rows_i32_f64, loss##_rows_i64_f64}},     \
+     {{loss##_shared_i32_f32, loss##_shared_i64_f32},                                              \
+      {loss##_shared_i32_f64, loss##_shared_i64_f64}}},
+#define MULTI_VALUE(loss) loss##_of_f64,
+
+static const fo_multi_kernels multi = {
+    .train = {MULTI_LOSSES(MULTI_ENTRY)},
+    .names = {MULTI_LOSSES(NAME_ENTRY)},
+    .value = {MULTI_LOSSES(MULTI_VALUE)},
+    .scores = {{block_scores_i32_f32, block_scores_i64_f32},
+               {block_scores_i32_f64, block_scores_i64_f64}},
+};
+
 static const fo_dual_kernels dual = {
     .ascend = {{ascend_i32_f32, ascend_i64_f32}, {ascend_i32_f64, ascend_i64_f64}},
     .gaps = {{gaps_i32_f32, gaps_i64_f32}, {gaps_i32_f64, gaps_i64_f64}},
@@ -154,6 +169,7 @@ const fo_kernels PASTE(fo_kernels, FO_ISA) = {
                   factored_precondition_f64, factored_average_f64, factored_divide_f64}},
     .fm = &fm,
     .sparse = &sparse,
+    .multi = &multi,
     .dual = &dual,
     .factor = &factor,
     .objective = &objective,

@@ -29,7 +29,7 @@ static void work(void *ctx, int k, int n) {
         for (ptrdiff_t batch = first; batch < end && batch < r->stop; batch++) {
             fo_hogwild_batch(run, me, batch);
             if (me->walk.scale < SMALL) { /* then the merge takes the mean of the shrunk copies */
-                fo_current()->sparse->scale[run->samples.dtype](run->samples.columns, me->v,
+                fo_current()->sparse->scale[run->samples.dtype](run->numbers, me->v,
                                                                 me->walk.scale);
                 me->walk.scale = 1;
             }
@@ -43,9 +43,9 @@ static void merge_all(void *ctx, int k, int n) {
     const fo_hogwild *run = r->run;
     const fo_sparse_kernels *kernels = fo_current()->sparse;
     const int dtype = run->samples.dtype;
-    const ptrdiff_t pieces = (run->samples.columns + FO_ROWS - 1) / FO_ROWS;
+    const ptrdiff_t pieces = (run->numbers + FO_ROWS - 1) / FO_ROWS;
     const ptrdiff_t low = pieces * k / n * FO_ROWS, end = pieces * (k + 1) / n * FO_ROWS;
-    const ptrdiff_t high = end < run->samples.columns ? end : run->samples.columns;
+    const ptrdiff_t high = end < run->numbers ? end : run->numbers;
     const ptrdiff_t start = low * fo_item_size[dtype];
     if (low >= high) return;
     const unsigned mode = fo_flush_subnormals();
@@ -57,14 +57,16 @@ static void merge_all(void *ctx, int k, int n) {
 }
 
 static void merge_intercepts(fo_hogwild *run) {
-    double z = run->intercept;
-    const double base = z;
-    for (int o = 0; o < run->workers; o++) {
-        const fo_worker *me = run->worker + o;
-        const double a = me->area * run->h_intercept;
-        z += (1 + a) / (1 + run->workers * a) * (me->walk.intercept - base);
+    for (ptrdiff_t c = 0; c < run->outputs; c++) {
+        double z = run->intercepts[c];
+        const double base = z;
+        for (int o = 0; o < run->workers; o++) {
+            const fo_worker *me = run->worker + o;
+            const double a = me->area * run->h_intercept;
+            z += (1 + a) / (1 + run->workers * a) * (me->intercepts[c] - base);
+        }
+        run->intercepts[c] = z;
     }
-    run->intercept = z;
 }
 
 void fo_rounds_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threads) {
@@ -84,14 +86,17 @@ void fo_rounds_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threa
         if (run->average && (block - run->observed) * FO_ROWS >= run->merge_rows * run->workers &&
             block * FO_ROWS > run->worker->walk.wait) {
             r.share = (run->forget + 1) / (run->snapshots++ + run->forget + 1);
-            run->average_intercept += r.share * (run->intercept - run->average_intercept);
+            for (ptrdiff_t c = 0; c < run->outputs; c++)
+                run->average_intercepts[c] +=
+                    r.share * (run->intercepts[c] - run->average_intercepts[c]);
             run->observed = block;
         }
-        fo_parallel(merge_all, &r, run->samples.columns < 4096 ? 1 : threads);
+        fo_parallel(merge_all, &r, run->numbers < 4096 ? 1 : threads);
         for (int o = 0; o < run->workers; o++) {
             fo_worker *me = run->worker + o;
             if (me->walk.diverged) atomic_store(&run->diverged, 1);
-            me->walk.scale = 1, me->walk.intercept = run->intercept;
+            for (ptrdiff_t c = 0; c < run->outputs; c++) me->intercepts[c] = run->intercepts[c];
+            me->walk.scale = 1;
             me->area = 0, me->since = 0;
         }
         start = r.stop;

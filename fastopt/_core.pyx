@@ -4,7 +4,7 @@
 
 import sys
 
-from numpy import ndarray
+from numpy import array, ndarray
 
 cimport cython
 from cpython.buffer cimport (
@@ -29,6 +29,7 @@ include "_user.pxi"
 include "_hogwild.pxi"
 include "_coordinate.pxi"
 include "_hogwild_state.pxi"
+include "_multi.pxi"
 include "_dual.pxi"
 include "_factor.pxi"
 include "_fm.pxi"

@@ -21,6 +21,7 @@ cdef extern from "hogwild.h" nogil:
         const void *y
         const int64_t *codes
         int64_t positive
+        Py_ssize_t classes
         const void *weights
     ctypedef struct fo_walk:
         double scale
@@ -28,6 +29,8 @@ cdef extern from "hogwild.h" nogil:
         double gain
         double shape
         const fo_user *user
+        double *intercepts
+        void *room
         void *paid
         double l1
         double due
@@ -51,7 +54,8 @@ cdef extern from "hogwild.h" nogil:
         fo_walk walk
         void *v
         void *base
-        double base_intercept
+        double *intercepts
+        double *base_intercepts
         double area
         Py_ssize_t since
         Py_ssize_t rows
@@ -59,6 +63,7 @@ cdef extern from "hogwild.h" nogil:
         Py_ssize_t watched
         Py_ssize_t changed
         Py_ssize_t overwritten
+    ctypedef double fo_shared_double
     ctypedef struct fo_hogwild:
         fo_samples samples
         int loss
@@ -78,12 +83,14 @@ cdef extern from "hogwild.h" nogil:
         double origin
         uint64_t seed
         Py_ssize_t merge_rows
+        Py_ssize_t numbers
+        Py_ssize_t outputs
         void *w
-        double intercept
+        fo_shared_double *intercepts
         const void *h
         double h_intercept
         void *average
-        double average_intercept
+        double *average_intercepts
         double snapshots
         double forget
         Py_ssize_t gathered
@@ -217,8 +224,11 @@ cdef class Samples:
         self.nonzeros = <Py_ssize_t>(<int32_t *>self.s.indptr)[self.rows] \
             if self.s.pointer_type == FO_I32 else <Py_ssize_t>(<int64_t *>self.s.indptr)[self.rows]
 
-    def target(self, y, codes, int64_t positive, weights):
-        """Set y and weights (X's dtype; weights of mean 1) or codes (int64), each of X's rows."""
+    def target(self, y, codes, int64_t positive, weights, Py_ssize_t classes=0):
+        """Set y and weights (X's dtype; weights of mean 1) or codes (int64), each of X's rows.
+
+        With `classes`, the codes are of so many, and a model has a block of weights per column.
+        """
         cdef Buffers targets = Buffers()
         cdef fo_samples s = self.s
         s.y = s.weights = NULL
@@ -229,7 +239,9 @@ cdef class Samples:
             s.codes = <const int64_t *>self.column(targets, "codes", codes, -1)
         if weights is not None:
             s.weights = self.column(targets, "sample_weight", weights, s.dtype)
-        s.positive = positive
+        s.positive, s.classes = positive, classes
+        if classes and (codes is None or not within(s.codes, s.rows, classes)):
+            raise ValueError(f"codes must lie in 0..{classes - 1}")
         self.s, self.held_targets = s, targets
 
     cdef const void *column(self, Buffers targets, name, source, int dtype) except NULL:
@@ -242,13 +254,24 @@ cdef class Samples:
         return view.buf
 
     cdef const void *weights_of_model(self, Buffers buffers, name, w, bint writable) except NULL:
+        return self.per_column(buffers, name, w, writable, self.width)
+
+    cdef const void *per_column(self, Buffers buffers, name, w, bint writable,
+                                Py_ssize_t width) except NULL:
         cdef Py_buffer *view = buffers.take(name, w, writable)
-        if dtype_of(view) != self.s.dtype or view.shape[0] < self.columns:
-            raise ValueError(f"{name} must have X's dtype and {self.columns} numbers")
+        if dtype_of(view) != self.s.dtype or view.shape[0] < self.columns * width:
+            raise ValueError(f"{name} must have X's dtype and {self.columns * width} numbers")
         return view.buf
 
-    def loss(self, loss, double shape, w, double intercept, int threads):
+    @property
+    def width(self):
+        """How many numbers of a model belong to a column."""
+        return fo_width(&self.s)
+
+    def loss(self, loss, double shape, w, intercept, int threads):
         """Return the sum of weight * loss over all rows."""
+        if self.s.classes:
+            return multi_loss(self, loss, w, intercept, NULL, threads)
         cdef const fo_user *user = user_of(loss)
         cdef int which = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
         if self.s.y == NULL and self.s.codes == NULL:
@@ -256,24 +279,27 @@ cdef class Samples:
         cdef Buffers buffers = Buffers()
         cdef const void *model = self.weights_of_model(buffers, "w", w, False)
         cdef double *partials = scratch(&self.s)
-        cdef double total
+        cdef double total, shift = intercept
         with nogil:
-            total = fo_samples_loss(&self.s, which, shape, user, model, intercept, partials,
-                                    threads)
+            total = fo_samples_loss(&self.s, which, shape, user, model, shift, partials, threads)
         free(partials)
         return total
 
-    def losses(self, loss, double shape, w, double intercept, out, int threads):
+    def losses(self, loss, double shape, w, intercept, out, int threads):
         """Write the loss of every row, without its weight, into out (float64)."""
+        cdef Buffers buffers = Buffers()
+        cdef double *each = self.room(buffers, out)
+        if self.s.classes:
+            multi_loss(self, loss, w, intercept, each, threads)
+            return
         cdef const fo_user *user = user_of(loss)
         cdef int which = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
         if self.s.y == NULL and self.s.codes == NULL:
             raise ValueError("y is not set")
-        cdef Buffers buffers = Buffers()
         cdef const void *model = self.weights_of_model(buffers, "w", w, False)
-        cdef double *each = self.room(buffers, out)
+        cdef double shift = intercept
         with nogil:
-            fo_samples_losses(&self.s, which, shape, user, model, intercept, each, threads)
+            fo_samples_losses(&self.s, which, shape, user, model, shift, each, threads)
 
     cdef double *room(self, Buffers buffers, out) except NULL:
         cdef Py_buffer *view = buffers.take("out", out, True)
@@ -292,7 +318,7 @@ cdef class Samples:
     def curvature(self, Py_ssize_t stride, double one, h):
         """Add |x_ij| * |x_i|_1 over every stride-th row to h; return the sum for the intercept."""
         cdef Buffers buffers = Buffers()
-        cdef void *out = <void *>self.weights_of_model(buffers, "h", h, True)
+        cdef void *out = <void *>self.per_column(buffers, "h", h, True, 1)
         cdef double total
         with nogil:
             total = fo_samples_curvature(&self.s, stride, one, out)
@@ -315,17 +341,19 @@ cdef class Hogwild:
     cdef Buffers held, held_targets, held_order
     cdef object loss  # a user's must live
     cdef Coordinate coordinate
+    cdef double *room
     cdef readonly Py_ssize_t batches
 
     def __cinit__(self, Samples samples, loss, double shape, str mode, str schedule,
                   str order, int workers, double gain, double l2, double step, double decay,
-                  uint64_t seed, Py_ssize_t merge_rows, w, double intercept, h,
+                  uint64_t seed, Py_ssize_t merge_rows, w, intercept, h,
                   double h_intercept, average, copies, double rate, double power=0.5,
                   double origin=0.0, double l1=0.0, bint positive=False, int aggressive=0,
                   double most=float("inf"), double forget=3.0, Py_ssize_t wait=0,
                   double average_intercept=0.0,
                   Py_ssize_t averaged=0, paid=None, lag=None, Coordinate coordinate=None,
                   double max_norm=0.0, double square=0.0):
+        cdef Py_ssize_t classes = samples.s.classes
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
         if samples.s.y == NULL and samples.s.codes == NULL:
@@ -333,16 +361,19 @@ cdef class Hogwild:
         place, self.run.way = WAYS[mode]
         if (place == "copies") != (copies is not None) or (place == "serial") != (h is None):
             raise ValueError(f"mode {mode!r} does not fit h and copies")
+        if classes and self.run.way not in (FO_PLAIN, FO_ROUNDS):
+            raise ValueError(f"mode {mode!r} is not for several classes")
         self.run.samples, self.held_targets = samples.s, samples.held_targets
         cdef const fo_user *user = user_of(loss)
         self.loss = loss
-        self.run.loss = FO_USER_LOSS if user != NULL else LOSSES.index(loss)
+        self.run.loss = FO_USER_LOSS if user != NULL else \
+            (MULTI_LOSSES if classes else LOSSES).index(loss)
         self.run.mode = PLACES.index(place)
         self.run.schedule = SCHEDULES.index(schedule)
         self.run.order = ORDERS.index(order)
         self.run.l2, self.run.step, self.run.decay = l2, step, decay
         self.run.seed, self.run.merge_rows, self.run.workers = seed, merge_rows, workers
-        self.run.intercept = self.run.average_intercept = intercept
+        self.run.numbers, self.run.outputs = samples.columns * samples.width, max(1, classes)
         self.run.rate, self.run.power, self.run.origin = rate, power, origin
         self.run.forget, self.run.gathered = forget, averaged
         self.run.w = <void *>samples.weights_of_model(self.held, "w", w, True)
@@ -363,7 +394,7 @@ cdef class Hogwild:
             view = self.held.take("copies", copies, True)
             room = <char *>view.buf
             stride = view.shape[0] // (models * workers) * size
-            if dtype_of(view) != samples.s.dtype or stride < samples.columns * size:
+            if dtype_of(view) != samples.s.dtype or stride < self.run.numbers * size:
                 raise ValueError(f"copies must have X's dtype and room for {models * workers} "
                                  "models")
         if mode == "aig":
@@ -372,18 +403,18 @@ cdef class Hogwild:
                 raise MemoryError
         if mode == "hogbatch" and samples.nonzeros == samples.rows * samples.columns:
             self.run.full = fo_samples_full(&samples.s)
+        self.begin_intercepts(intercept)
         for k in range(workers):
             self.run.worker[k].walk.scale = 1
             self.run.worker[k].walk.gain = gain
             self.run.worker[k].walk.shape = shape
             self.run.worker[k].walk.user = user
-            self.run.worker[k].walk.intercept = self.run.worker[k].base_intercept = intercept
             if room != NULL:
                 self.run.worker[k].v = room + models * k * stride
-                memcpy(self.run.worker[k].v, self.run.w, samples.columns * size)
+                memcpy(self.run.worker[k].v, self.run.w, self.run.numbers * size)
                 if models == 2:
                     self.run.worker[k].base = room + (2 * k + 1) * stride
-                    memcpy(self.run.worker[k].base, self.run.w, samples.columns * size)
+                    memcpy(self.run.worker[k].base, self.run.w, self.run.numbers * size)
         self.batches = fo_hogwild_batches(samples.rows)
         self.run.careful = l1 > 0 or positive or aggressive > 0 or lag is not None \
             or most < float("inf") or max_norm > 0
@@ -405,11 +436,42 @@ cdef class Hogwild:
         if lag is not None:
             walk.lag = <void *>samples.weights_of_model(self.held, "lag", lag, True)
             walk.averaged, walk.intercept_sum = averaged, average_intercept * averaged
-            self.run.average_intercept, self.run.snapshots = average_intercept, averaged
+            self.run.average_intercepts[0], self.run.snapshots = average_intercept, averaged
+
+    cdef int begin_intercepts(self, intercept) except -1:
+        """Give the model, its average and all workers their intercepts; workers also room."""
+        cdef Py_ssize_t k, c, outputs = self.run.outputs, classes = self.samples.s.classes
+        cdef Py_ssize_t width = self.samples.width
+        cdef fo_worker *worker
+        self.run.intercepts = <fo_shared_double *>calloc(outputs, sizeof(fo_shared_double))
+        self.room = <double *>calloc(outputs + self.run.workers * (2 * outputs + 2 * width + 16),
+                                     sizeof(double))
+        if self.run.intercepts == NULL or self.room == NULL:
+            raise MemoryError
+        cdef double *free_room = self.room + outputs
+        self.run.average_intercepts = self.room
+        values = intercept if classes else (intercept,)
+        if len(values) != outputs:
+            raise ValueError(f"intercept must have {outputs} numbers, got {len(values)}")
+        for k in range(self.run.workers):
+            worker = &self.run.worker[k]
+            worker.base_intercepts, free_room = free_room, free_room + outputs
+            worker.intercepts = &worker.walk.intercept
+            if classes:
+                worker.intercepts, free_room = free_room, free_room + outputs
+                worker.walk.intercepts = worker.intercepts
+                worker.walk.room, free_room = free_room, free_room + 2 * width + 16
+            for c in range(outputs):
+                worker.intercepts[c] = worker.base_intercepts[c] = values[c]
+        for c in range(outputs):
+            self.run.intercepts[c] = self.run.average_intercepts[c] = values[c]
+        return 0
 
     def __dealloc__(self):
         free(self.run.worker)
         free(self.run.locks)
+        free(self.run.intercepts)
+        free(self.room)
 
     def give(self, rows, Py_ssize_t epoch):
         """Let an epoch have these rows (int64, checked here); before its first batch."""
@@ -435,7 +497,11 @@ cdef class Hogwild:
         """Bring what the workers have learned into w; return the intercepts of w and average."""
         with nogil:
             fo_hogwild_settle(&self.run)
-        return self.run.intercept, self.run.average_intercept
+        if not self.samples.s.classes:
+            return self.run.intercepts[0], self.run.average_intercepts[0]
+        outputs = range(self.run.outputs)
+        return (array([self.run.intercepts[c] for c in outputs]),
+                array([self.run.average_intercepts[c] for c in outputs]))
 
     def done(self):
         """Return (rows, non-zeros) trained on so far."""
@@ -472,11 +538,6 @@ cdef class Hogwild:
     def clipped(self):
         """Whether a derivative was larger than `most`."""
         return bool(self.run.worker.walk.clipped)
-
-    @property
-    def intercept(self):
-        """The intercept of w, once settled."""
-        return self.run.intercept
 
     @property
     def rows_averaged(self):

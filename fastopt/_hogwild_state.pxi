@@ -14,8 +14,8 @@ def hogwild_state(Hogwild hogwild):
     rows, nonzeros = hogwild.done()
     cdef const fo_walk *last = hogwild.latest()
     return {
-        "intercept": run.intercept,
-        "average_intercept": run.average_intercept,
+        "intercept": run.intercepts[0],
+        "average_intercept": run.average_intercepts[0],
         "snapshots": run.snapshots,
         "gathered": run.gathered,
         "observed": run.observed,
@@ -44,8 +44,8 @@ def restore_hogwild(Hogwild hogwild, dict numbers):
     cdef fo_hogwild *run = &hogwild.run
     cdef fo_worker *me = run.worker
     cdef int k
-    run.intercept = numbers["intercept"]
-    run.average_intercept = numbers["average_intercept"]
+    run.intercepts[0] = numbers["intercept"]
+    run.average_intercepts[0] = numbers["average_intercept"]
     run.snapshots = numbers["snapshots"]
     run.gathered = numbers["gathered"]
     run.observed = numbers["observed"]
@@ -56,7 +56,8 @@ def restore_hogwild(Hogwild hogwild, dict numbers):
         run.worker[k].walk.own[0], run.worker[k].walk.own[1] = numbers["own"]
     if PLACES[run.mode] != "serial":
         for k in range(run.workers):
-            run.worker[k].walk.intercept = run.worker[k].base_intercept = run.intercept
+            run.worker[k].walk.intercept = run.intercepts[0]
+            run.worker[k].base_intercepts[0] = run.intercepts[0]
         return
     me.walk.scale, me.walk.intercept = numbers["scale"], numbers["walk_intercept"]
     me.walk.due, me.walk.sum = numbers["due"], numbers["sum"]

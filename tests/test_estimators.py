@@ -39,6 +39,9 @@ ORDER = dict.fromkeys(
         SGDClassifier(loss="log_loss", average=True),
         SGDClassifier(learning_rate="constant", n_jobs=1, tol=None, max_iter=20),
         SGDClassifier("modified_huber", penalty="l1", n_jobs=2),
+        SGDClassifier("log_loss", multi_class="multinomial", average=True),
+        SGDClassifier(multi_class="crammer_singer", n_jobs=2),
+        SGDClassifier(multi_class="weston_watkins", learning_rate="constant", n_jobs=1),
         SGDRegressor(),
         SGDRegressor("huber", learning_rate="optimal", average=10, n_jobs=2),
         SGDRegressor("epsilon_insensitive", learning_rate="pa1", penalty="elasticnet"),
@@ -61,7 +64,7 @@ def test_names_and_defaults_are_scikit_learns(cls):
     own = {"intercept_rate", "positive", "time_budget", "optimizer", "target"}
     own |= {"checkpoint", "checkpoint_every", "order", "deterministic"}
     assert set(mine) - set(theirs) == own | (
-        {"n_jobs", "quantile"} if cls is SGDRegressor else set()
+        {"n_jobs", "quantile"} if cls is SGDRegressor else {"multi_class"}
     )
     for name, parameter in theirs.items():
         same = name == "eta0" or mine[name].default == parameter.default  # eta0 was 0 before 1.8

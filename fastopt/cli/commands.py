@@ -164,6 +164,9 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["**Examples**", *lines])
 
 
+Loss = Literal["hinge", "logistic", "squared", "multinomial", "crammer_singer", "weston_watkins"]
+
+
 # --- commands --------------------------------------------------------------------------------
 
 
@@ -180,8 +183,9 @@ def train(
     file: File,
     test: Annotated[str | None, typer.Option(
         metavar="FILE", help="Test on this file; else on 10 % of the rows, held out.")] = None,
-    loss: Annotated[Literal["hinge", "logistic", "squared"], typer.Option(
-        help="hinge: linear SVM; logistic: with probabilities; squared: regression.",
+    loss: Annotated[Loss, typer.Option(
+        help="hinge: linear SVM; logistic: with probabilities; squared: regression; one model of "
+             "all classes: multinomial: with probabilities, crammer_singer, weston_watkins: SVMs.",
         )] = "logistic",
     l2: Annotated[float | None, typer.Option(
         callback=not_negative, metavar="NUMBER", show_default="1e-4; demo: 1e-6",
@@ -217,12 +221,15 @@ def train(
     """Train a linear classifier or regressor and show how fast and how good it is.
 
     Two labels make a binary classifier, more (whole numbers) one classifier per label against the
-    rest. The intercept is not regularised. Ctrl-C stops early: the table is still shown, --out
-    still written, and the exit code is 130. With --checkpoint it may be resumed later, in the
-    middle of an epoch; on one thread it then ends with the same model.
+    rest, or with --loss multinomial, crammer_singer or weston_watkins one model of all labels.
+    The intercept is not regularised. Ctrl-C stops early: the table is still shown, --out still
+    written, and the exit code is 130. With --checkpoint it may be resumed later, in the middle of
+    an epoch; on one thread it then ends with the same model.
     """
     asked = {**locals()}
     if checkpoint is not None:
+        if loss in training.MULTI_LOSSES:
+            raise UserError(f"--checkpoint: is not for --loss {loss}", 2)
         if os.path.exists(checkpoint):
             raise UserError(
                 f"--checkpoint: {checkpoint} is there already: `fastopt resume {checkpoint}` goes "
@@ -325,7 +332,8 @@ def predict(
     out: Annotated[str | None, typer.Option(
         metavar="FILE", help="Write there; without it, to the standard output.")] = None,
     proba: Annotated[bool, typer.Option(
-        "--proba", help="After each label, every class's probability (logistic loss).")] = False,
+        "--proba", help="After each label, every class's probability (logistic, multinomial).",
+        )] = False,
 ) -> int:  # fmt: skip
     """Predict one label (or number) per line, in the order of the file's rows.
 
@@ -336,10 +344,10 @@ def predict(
     notes = plain_console(stderr=True, soft_wrap=True)
     with one_line_errors(""):
         trained = models.load(model)
-    if proba and (trained.classes is None or trained.settings["loss"] != "logistic"):
+    if proba and (trained.classes is None or trained.settings["loss"] not in models.PROBABLE):
         raise UserError(
-            f"--proba: needs a model trained with --loss logistic, {model} was trained with "
-            f"{trained.settings['loss']}", 2,
+            f"--proba: needs a model trained with --loss logistic or multinomial, {model} was "
+            f"trained with {trained.settings['loss']}", 2,
         )  # fmt: skip
     if file == "demo":
         with one_line_errors("demo: "):

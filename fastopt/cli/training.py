@@ -14,8 +14,9 @@ from fastopt.data import CSR, demo
 from fastopt.sparse.checkpoint import Checkpoint
 from fastopt.sparse.evaluation import objective as exact
 from fastopt.sparse.models import LinearModel, classes_of
+from fastopt.sparse.multiclass import MULTI_LOSSES, multiclass, multiclass_objective
 from fastopt.sparse.one_vs_rest import one_vs_rest
-from fastopt.sparse.rows import Settings
+from fastopt.sparse.rows import LOSSES, Settings
 from fastopt.sparse.runner import hogwild
 
 __all__ = ["Data", "Run", "demo_data", "evaluate", "fit", "read", "shape", "split"]
@@ -210,25 +211,34 @@ def fit(
             W, b, results, targets = done.w[None, :], np.array([done.intercept]), [done], [data.y]
         else:
             codes = np.searchsorted(classes, data.y)
-            settings = Settings.check(threads=threads, **{"decay": 0.9, "mode": "auto", **options})
-            every = one_vs_rest(
+            together = loss in MULTI_LOSSES
+            losses = MULTI_LOSSES if together else LOSSES
+            settings = Settings.check(
+                threads=threads, losses=losses, **{"decay": 0.9, "mode": "auto", **options}
+            )
+            more = {} if together else {"checkpoint": checkpoint}
+            every = (multiclass if together else one_vs_rest)(
                 X, codes, len(classes), settings, sample_weight=data.weights, callback=callback,
-                track_objective=track, checkpoint=checkpoint,
+                track_objective=track, **more,
             )  # fmt: skip
             W, b, results = every.W, every.b, every.results
             positive = [1] if len(classes) == 2 else range(len(classes))
             targets = (np.where(codes == k, 1, -1) for k in positive)
-            for k in range(len(results), len(W)):  # stopped before its turn: the best constant
+            for k in [] if loss in MULTI_LOSSES else range(len(results), len(W)):
+                # Stopped before its turn: the best constant.
                 share = np.mean(codes == k)
                 b[k] = np.log(share / (1 - share)) if loss == "logistic" else -1.0
     worst = next((result for result in results if result.status != "finished"), results[-1])
     objective, metrics = float("nan"), {}
-    if worst.status != "diverged":
+    if worst.status != "diverged" and loss in MULTI_LOSSES:
+        objective = multiclass_objective(X, codes, W, b, settings, data.weights)
+    elif worst.status != "diverged":
         objective = np.mean([
             exact(X, y, w, intercept, loss=loss, l2=l2, sample_weight=data.weights, threads=threads)
             for y, w, intercept in zip(targets, W, b, strict=True)
         ])  # fmt: skip
     seconds = sum(result.seconds for result in results)
+    of_a_row = 1 if loss in MULTI_LOSSES else len(W)
     model = LinearModel(W, b, classes, {
         **options, "threads": worst.threads, "mode": worst.mode, "data": data.name,
         "rows": X.shape[0], "fastopt": version, "reading": data.reading,
@@ -237,7 +247,7 @@ def fit(
         metrics = evaluate(model, data.X_test, data.y_test)
     return Run(
         model, worst.status, worst.message, worst.mode, worst.reason, worst.threads, threads,
-        seconds, sum(result.rows for result in results) / len(W) / seconds if seconds else 0.0,
+        seconds, sum(result.rows for result in results) / of_a_row / seconds if seconds else 0.0,
         sum(result.nnz for result in results) / seconds if seconds else 0.0, float(objective),
         metrics,
         [{"problem": k, **h} for k, result in enumerate(results) for h in result.history],

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastopt.sparse.multiclass import rows_of
+
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # an older scikit-learn: the estimators have no set_callbacks then
@@ -25,7 +27,7 @@ __all__ = ["CallbackSupportMixin", "Told", "told_of", "with_callbacks"]
 class Told:
     """Tells the callbacks of one fit when epochs begin and end.
 
-    The tasks are fit > epoch, and with several classes fit > class > epoch.
+    The tasks are fit > epoch, and with several classes, each against the rest, fit > class > epoch.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Told:
         self.given = {"X": X, "y": y}
         if weight is not None:
             self.given["metadata"] = {"sample_weight": weight}
-        several = len(W) > 1
+        several = len(W) > 1 and not estimator._together
         self.root = estimator._init_callback_context(
             max_subtasks=len(W) if several else estimator.max_iter
         )
@@ -61,7 +63,7 @@ class Told:
         if self.several and self.problem is not self.root:
             self._end(self.problem, self._attributes)
 
-    def begin(self, k: int) -> Callable[[np.ndarray, float], bool]:
+    def begin(self, k: int) -> Callable[[np.ndarray, Any], bool]:
         """Begin a problem; return what is to be called after each of its epochs."""
         self._close()
         if self.several:
@@ -69,10 +71,13 @@ class Told:
             self.problem = self._begin(context)
         self.epoch, done = self._begin(self.problem.subcontext("epoch")), 0
 
-        def after(w: np.ndarray, intercept: float) -> bool:
+        def after(w: np.ndarray, intercept: Any) -> bool:
             nonlocal done
             done += 1
-            self.W[k], self.b[k] = w, intercept
+            if self.estimator._together:
+                self.W[:], self.b[:] = rows_of(w, self.W.shape), intercept
+            else:
+                self.W[k], self.b[k] = w, intercept
             stop, self.epoch = self._end(self.epoch, self._attributes), None
             if not stop and done < self.estimator.max_iter:
                 self.epoch = self._begin(self.problem.subcontext("epoch"))

@@ -26,14 +26,15 @@ from sklearn.utils.validation import (
 from fastopt.checks import count, flag, number, one_of
 from fastopt.data import Dataset
 from fastopt.progress import Live
-from fastopt.sparse import coordinate
+from fastopt.sparse import coordinate, linear_multi
 from fastopt.sparse.callbacks import told_of
 from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.datasets import by_blocks
 from fastopt.sparse.linear_dual import ascend, refuse
+from fastopt.sparse.multiclass import solve_together
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.order import Kept, check_order
-from fastopt.sparse.rows import LARGEST_DECAY, Rows, Settings, Targets
+from fastopt.sparse.rows import LARGEST_DECAY, MULTI_LOSSES, Rows, Settings, Targets
 from fastopt.sparse.run import Past
 from fastopt.sparse.runner import HogwildResult, UnscaledError
 from fastopt.sparse.stopping import Watch
@@ -81,6 +82,7 @@ class LinearSGD:
     """Parameters, training and exports of both estimators; they say what the targets are."""
 
     loss_functions: dict[str, tuple[Any, ...]] = LOSSES
+    _together = False  # whether one model is of all classes
 
     def __sklearn_clone__(self) -> Any:
         if isinstance(self.loss, str):
@@ -160,6 +162,8 @@ class LinearSGD:
         order = check_order(self.order)
         if partial and not isinstance(order, str):
             raise ValueError("order must be a name with partial_fit, which knows no epochs")
+        if self._kind == "SGDClassifier":
+            linear_multi.refuse(self)
         if partial and self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")
         if self.power_t < 0:
@@ -224,7 +228,8 @@ class LinearSGD:
             why = "alpha * eta0 is so large that one thread alone can shrink the weights"
         rates = {"auto": None if optimal else 1.0, "sklearn": 0.01 if was_sparse else 1.0}
         settings = Settings.check(
-            loss=self._loss(),
+            loss=self.multi_class if self._together else self._loss(),
+            **({"losses": MULTI_LOSSES} if self._together else {}),
             l2=l2,
             l1=alpha * share,
             epochs=epochs,
@@ -301,8 +306,10 @@ class LinearSGD:
         states = states[k] if states else None
         if not self.average or not hasattr(self, "_averaged") or not self._averaged[k]:
             return Past(rows, states=states)
-        mean = np.atleast_2d(self._average_coef)[k]
-        return Past(rows, mean, float(self._average_intercept[k]), self._averaged[k], states)
+        which = slice(None) if self._together else k
+        mean = np.atleast_2d(self._average_coef)[which]
+        mean_intercept = np.asarray(self._average_intercept, np.float64)[which]
+        return Past(rows, mean, mean_intercept, self._averaged[k], states)
 
     def _learn(
         self,
@@ -386,9 +393,10 @@ class LinearSGD:
                     deadline=deadline,
                     callback=live,
                 )
-            return solve_all(
+            one = self._together
+            return (solve_together if one else solve_all)(
                 rows,
-                problems,
+                problems[0] if one else problems,
                 W,
                 b,
                 each=each,
@@ -456,6 +464,8 @@ class LinearSGD:
     ) -> Callable[[int], Callable[[np.ndarray, float], float]]:
         """Return what gives for each problem the score of a model on rows held out."""
         problems = self._problems(y)
+        if self._together:
+            return lambda k: linear_multi.judge(X, y, weight)
 
         def of_problem(k: int) -> Callable[[np.ndarray, float], float]:
             target = problems[k][0]
@@ -478,21 +488,23 @@ class LinearSGD:
         """Show the models of all problems, and keep what partial_fit needs to go on."""
         results, W = done.results, done.W
         b = done.b.astype(W.dtype)
+        problems = 1 if self._together else len(W)
         self._forget()
         self._show("", W, b)
         if self.average:
             last, mean = W.copy(), np.zeros_like(W)
             last_b, mean_b = b.copy(), np.zeros_like(b)
             for k, r in enumerate(results):
-                last[k], last_b[k] = r.last, r.last_intercept
+                which = slice(None) if self._together else k
+                last[which], last_b[which] = r.last, r.last_intercept
                 if r.past.mean is not None:
-                    mean[k], mean_b[k] = r.past.mean, r.past.mean_intercept
+                    mean[which], mean_b[which] = r.past.mean, r.past.mean_intercept
             self._show("_standard", last, last_b)
             self._show("_average", mean, mean_b)
-            self._averaged = [r.past.averaged for r in results] + [0] * (len(W) - len(results))
+            self._averaged = [r.past.averaged for r in results] + [0] * (problems - len(results))
         self.n_iter_ = max((r.epochs for r in results), default=0)
         self.t_ += max((r.rows for r in results), default=0)
-        if len(results) == len(W):
+        if len(results) == problems:
             self._steps = [r.step for r in results]
             if self.optimizer in coordinate.RULES:
                 self._states = [r.past.states for r in results]
@@ -555,7 +567,8 @@ class LinearSGD:
         """Return scikit-learn's own estimator, fitted, with the same predictions.
 
         Parameters that it does not have are left out, and `learning_rate="epoch_decay"` becomes
-        "constant".
+        "constant". Of one model of several classes it is a LogisticRegression ("multinomial"), or
+        a LinearSVC.
 
         Raises
         ------
@@ -565,12 +578,15 @@ class LinearSGD:
         check_is_fitted(self, "coef_")
         if not isinstance(self.loss, str) or self.loss not in LOSSES:
             raise ValueError(f"scikit-learn's {self._kind} has no loss {self.loss!r}")
-        theirs = getattr(linear_model, self._kind)()
-        mine = self.get_params()
-        params = {name: mine[name] for name in theirs.get_params() if name in mine}
-        if self.learning_rate == "epoch_decay":
-            params["learning_rate"] = "constant"
-        theirs.set_params(**params)
+        if self._together:
+            theirs = linear_multi.counterpart(self)
+        else:
+            theirs = getattr(linear_model, self._kind)()
+            mine = self.get_params()
+            params = {name: mine[name] for name in theirs.get_params() if name in mine}
+            if self.learning_rate == "epoch_decay":
+                params["learning_rate"] = "constant"
+            theirs.set_params(**params)
         for name in (
             *("coef_", "intercept_", "classes_", "t_", "n_iter_", "n_features_in_"),
             *("feature_names_in_", "_standard_coef", "_standard_intercept"),

@@ -16,6 +16,7 @@ from fastopt.sparse.evaluation import margins
 __all__ = ["LinearModel", "beyond", "classes_of", "known_columns", "load", "save"]
 
 KIND, VERSION = "fastopt linear model", 1
+PROBABLE = ("logistic", "multinomial")  #: losses of models that say probabilities
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class LinearModel:
     def probability(self, decision: np.ndarray) -> np.ndarray:
         """Return each class's probability given the outputs `decision` of a logistic model.
 
-        With several classes, the one-against-the-rest probabilities divided by their sum.
+        With several classes, the one-against-the-rest probabilities divided by their sum; of a
+        multinomial model, the softmax of the outputs.
 
         Returns
         -------
@@ -90,13 +92,17 @@ class LinearModel:
         Raises
         ------
         ValueError
-            If the model was not trained with the logistic loss.
+            If the model was not trained with the logistic or the multinomial loss.
         """
-        if self.classes is None or self.settings.get("loss") != "logistic":
+        loss = self.settings.get("loss")
+        if self.classes is None or loss not in PROBABLE:
             raise ValueError(
-                "probabilities need a model trained with --loss logistic, this one has "
-                f"{self.settings.get('loss')!r}"
+                f"probabilities need a model trained with --loss logistic or multinomial, this one "
+                f"has {loss!r}"
             )
+        if loss == "multinomial":
+            p = np.exp(decision - decision.max(axis=1, keepdims=True))
+            return p / p.sum(axis=1, keepdims=True)
         p = 0.5 * (1.0 + np.tanh(0.5 * decision))  # 1 / (1 + exp(-x)) that cannot overflow
         if p.shape[1] == 1:
             return np.hstack([1.0 - p, p])

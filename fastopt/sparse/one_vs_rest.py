@@ -72,19 +72,13 @@ def one_vs_rest(
         begun.
     """
     check_callable("callback", callback)
-    n_classes = count("n_classes", n_classes, 2)
     if isinstance(settings.loss, str) and settings.loss not in OF_CLASSES:
         raise ValueError(
             f"loss must be one of {', '.join(map(repr, OF_CLASSES))} for one_vs_rest, got "
             f"{settings.loss!r}"
         )
     rows = Rows(X, settings, sample_weight)
-    code = np.asarray(codes)
-    if code.dtype.kind not in "iub" or code.shape != (rows.n,):
-        raise ValueError(f"codes must be {rows.n} integers, one per row of X")
-    code = np.ascontiguousarray(code, np.int64)
-    if code.min() < 0 or code.max() >= n_classes:
-        raise ValueError(f"codes must lie in 0..{n_classes - 1}")
+    code = codes_of(codes, n_classes, rows)
     problems = 1 if n_classes == 2 else n_classes
     W = np.zeros((problems, rows.samples.columns), rows.dtype)
     return solve_all(
@@ -99,6 +93,18 @@ def one_vs_rest(
         track=track_objective,
         checkpoint=checkpoint,
     )
+
+
+def codes_of(codes: Any, n_classes: int, rows: Rows) -> np.ndarray:
+    """Return the class of each row, 0 to n_classes - 1, as int64, or raise."""
+    n_classes = count("n_classes", n_classes, 2)
+    code = np.asarray(codes)
+    if code.dtype.kind not in "iub" or code.shape != (rows.n,):
+        raise ValueError(f"codes must be {rows.n} integers, one per row of X")
+    code = np.ascontiguousarray(code, np.int64)
+    if code.min() < 0 or code.max() >= n_classes:
+        raise ValueError(f"codes must lie in 0..{n_classes - 1}")
+    return code
 
 
 def solve_all(

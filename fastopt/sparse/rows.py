@@ -16,10 +16,13 @@ from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve, why_serial
 
 LOSSES, SCHEDULES = _core.LOSSES, _core.SCHEDULES
+#: Losses over all scores of a row, for a model of several classes.
+MULTI_LOSSES = _core.MULTI_LOSSES
 #: Losses of two classes, whose targets are -1 and +1.
 OF_CLASSES = ("hinge", "logistic", "squared_hinge", "modified_huber", "perceptron")
 #: The largest second derivative of a loss, 1 where it is not given or the loss is a user's.
 CURVATURES = {
+    "multinomial": 0.25,
     "logistic": 0.25,
     "squared_hinge": 2.0,
     "modified_huber": 2.0,
@@ -158,6 +161,7 @@ class Settings:
         deterministic: bool = False,
         optimizer: str = "sgd",
         max_norm: float | None = None,
+        losses: tuple[str, ...] = LOSSES,
         **of_estimators: Any,
     ) -> Settings:
         """Return the settings, or raise naming the argument and what it may be."""
@@ -179,7 +183,7 @@ class Settings:
                 raise ValueError("max_norm needs optimizer 'sgd', l1=0 and positive=False")
         most = LARGEST_DECAY / l2 if l2 and mode != "serial" and not by_column else math.inf
         return cls(
-            loss=loss_of(loss, LOSSES),
+            loss=loss_of(loss, losses),
             l2=l2,
             epochs=count("epochs", epochs, 0),
             step=None if isinstance(step, str) else number("step", step, 0, most, open_below=True),
@@ -229,6 +233,14 @@ class Rows:
         self.mode, self.threads, self.reason = choose_mode(
             self.samples, settings.mode, settings.threads, settings.serial, settings.by_column
         )
+        # Cache lines of blocks cost more to share than a thread brings, and more to merge.
+        wide = 16 * self.samples.columns * self.threads > self.samples.nonzeros
+        if settings.loss in MULTI_LOSSES and settings.mode == "auto" and self.threads > 1 and wide:
+            self.mode, self.threads = "serial", 1
+            self.reason = (
+                f"blocks of {self.samples.columns} columns are too many to merge private copies "
+                f"with {self.samples.nonzeros} non-zeros"
+            )
         self.workers = self.threads
         if self.mode == "rounds":
             self.workers = workers_of(self.samples)
@@ -248,14 +260,17 @@ class Rows:
         self._sparsity: dict[str, float] = {}
         self._probe: list[tuple[_core.Samples, np.ndarray]] | None = None
 
-    def need_memory(self, problems: int = 1) -> None:
-        """Raise if the models do not fit: one per problem, and what training one takes."""
+    def need_memory(self, problems: int = 1, width: int = 1) -> None:
+        """Raise if the models do not fit: one per problem, and what training one takes.
+
+        `width` is how many weights a model has for each column.
+        """
         vectors = problems + 4  # the average, the best epoch, two to try steps
         vectors += (self.settings.l1 > 0) + self.settings.plain_mean
         vectors += 8 * self.settings.by_column  # states, and those of trying steps
         copies = {"copies": 2 * self.workers, "rounds": self.workers}.get(self.mode, 0)
         vectors += copies + (self.mode != "serial")
-        size = float(vectors) * self.samples.columns * self.dtype.itemsize
+        size = float(vectors) * self.samples.columns * width * self.dtype.itemsize
         memory.need(f"training on {self.samples.columns:,} columns", size)
 
     def curvature(self) -> tuple[np.ndarray, float]:
@@ -312,19 +327,23 @@ class Rows:
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be learned of some rows: numbers y, or +1 where a code is `positive`, else -1."""
+    """What is to be learned of some rows: numbers y, or +1 where a code is `positive`, else -1.
+
+    With `classes`, the code itself, by a model of so many classes.
+    """
 
     rows: Rows
     y: np.ndarray | None = None
     codes: np.ndarray | None = None
     positive: int = 0
+    classes: int = 0
     weights: np.ndarray | None = None  # in place of the rows' own
 
     def give(self, samples: _core.Samples, which: np.ndarray | None = None) -> None:
         """Give samples of the rows, by default all of them, their targets and weights."""
         given = [self.y, self.codes, self.rows.weights if self.weights is None else self.weights]
         y, codes, weights = (a if a is None or which is None else a[which] for a in given)
-        samples.target(y, codes, self.positive, weights)
+        samples.target(y, codes, self.positive, weights, self.classes)
 
     def order(self) -> str:
         """Return the order of rows: "turns" if neighbours have the same label more than by chance.
@@ -336,10 +355,14 @@ class Targets:
             return order if isinstance(order, str) else "given"
         if not self.rows.settings.shuffle:
             return "sequential"
-        high = self.codes == self.positive if self.y is None else self.y > np.mean(self.y)
-        share = float(high.mean())
-        changes = np.count_nonzero(high[1:] != high[:-1])
-        return "turns" if changes < 0.5 * 2 * share * (1 - share) * (len(high) - 1) else "blocks"
+        if self.classes:
+            label = self.codes
+        else:
+            label = self.codes == self.positive if self.y is None else self.y > np.mean(self.y)
+        shares = np.unique(label, return_counts=True)[1] / len(label)
+        changes = np.count_nonzero(label[1:] != label[:-1])
+        by_chance = (1 - np.square(shares).sum()) * (len(label) - 1)
+        return "turns" if changes < 0.5 * by_chance else "blocks"
 
 
 def choose_mode(
@@ -402,7 +425,7 @@ def choose_rounds(samples: _core.Samples, threads: int) -> tuple[str, int, str]:
 
 
 def objective_of(
-    samples: _core.Samples, w: np.ndarray, intercept: float, settings: Settings, threads: int
+    samples: _core.Samples, w: np.ndarray, intercept: Any, settings: Settings, threads: int
 ) -> float:
     """Return the mean loss of all rows plus the penalty, in float64."""
     with np.errstate(over="ignore", under="ignore"):

@@ -26,9 +26,17 @@ class Past:
 
     rows: float = 0.0
     mean: np.ndarray | None = None
-    mean_intercept: float = 0.0
+    mean_intercept: Any = 0.0
     averaged: int = 0
     states: coordinate.States | None = None
+
+
+def on_lines(size: int, dtype: np.dtype) -> np.ndarray:
+    """Return numbers, not yet set, that begin on a cache line."""
+    item = dtype.itemsize
+    room = np.empty(size + 64 // item, dtype)
+    skip = -room.ctypes.data % 64 // item
+    return room[skip : skip + size]
 
 
 def native(
@@ -37,7 +45,7 @@ def native(
     gain: float,
     step: float,
     w: np.ndarray,
-    intercept: float,
+    intercept: Any,
     *,
     mode: str = "serial",
     order: str = "blocks",
@@ -101,7 +109,7 @@ class Run:
         order: str,
         step: float,
         w: np.ndarray,
-        intercept: float,
+        intercept: Any,
         past: Past = Past(),
     ) -> None:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
@@ -123,15 +131,17 @@ class Run:
         h_intercept = 0.0
         if rows.mode != "serial":
             h, h_intercept = rows.curvature()
+            h = h if len(w) == len(h) else np.repeat(h, samples.width)
         if rows.mode in ("copies", "rounds"):
-            padded = -(-samples.columns // 32) * 32 + 32  # workers share no cache line
+            padded = -(-len(w) // 32) * 32 + 32  # workers share no cache line
             models = 2 if rows.mode == "copies" else 1
-            copies = np.empty(models * rows.workers * padded, rows.dtype)
+            copies = on_lines(models * rows.workers * padded, rows.dtype)
         #: Batches after which a slice may end: a round's, in rounds.
         self.unit = rows.workers * max(1, merge_rows // BATCH) if rows.mode == "rounds" else 1
         more: dict[str, Any] = {"origin": float(past.rows)}
         plain = settings.average and settings.plain_mean
         self.every_row = plain and rows.mode == "serial" and not settings.by_column
+        self.every_row &= samples.width == 1
         self.states = self.first = self.second = self.clock = None
         if settings.by_column:
             self.states = coordinate.begin(past.states, settings, step, w, intercept)
@@ -166,7 +176,7 @@ class Run:
         )
         self.batches_done = 0
 
-    def model(self) -> tuple[np.ndarray, float]:
+    def model(self) -> tuple[np.ndarray, Any]:
         """Bring together what the workers have learned."""
         intercept, average = self.native.settle()
         if self.average is not None and self.native.averaged:
@@ -228,7 +238,7 @@ class Run:
         return batches
 
 
-def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: float) -> float:
+def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> float:
     """Return the step size that a pass over a sample of the rows likes best (a few if it is small).
 
     The first guess is one over the mean squared norm of the rows; factors of 4 from there are

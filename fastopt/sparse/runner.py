@@ -142,7 +142,7 @@ def solve(
     rows: Rows,
     target: Targets,
     w0: np.ndarray,
-    intercept0: float,
+    intercept0: Any,
     *,
     callback: Callback | None = None,
     track: bool = False,
@@ -154,12 +154,13 @@ def solve(
     problem: int = 0,
     problems: int = 1,
 ) -> HogwildResult:
-    """Train one binary problem.
+    """Train one problem.
 
-    A `watch` looks at the model after each epoch; if its tol is not None, the model is that of the
-    best epoch. At the time `deadline` (of time.perf_counter) training stops. A `step` takes the
-    place of the automatic one, `past` is what earlier runs left. A `checkpoint` that has begun says
-    where to go on, and is written when it is due.
+    Of several classes the model is what `fastopt.sparse.multiclass` lays out. A `watch` looks at
+    the model after each epoch; if its tol is not None, the model is that of the best epoch. At the
+    time `deadline` (of time.perf_counter) training stops. A `step` takes the place of the automatic
+    one, `past` is what earlier runs left. A `checkpoint` that has begun says where to go on, and is
+    written when it is due.
     """
     settings, track = rows.settings, track or watch is not None
     past = past or Past()
@@ -186,14 +187,15 @@ def solve(
         step=step,
         threads=rows.threads,
     )
-    best: tuple[np.ndarray, float] | None = None  # the model of the best epoch
+    best: tuple[np.ndarray, Any] | None = None  # the model of the best epoch
     if position is not None:
         position.into(run, watch)
         result.history, best = position.numbers["history"], position.best
         result.resumed = run.native.done()[0]
     aside = 0.0  # seconds of objectives and callbacks
     called = start
-    batches = max(1, int(SLICE * 1e8 * run.native.batches / max(rows.samples.nonzeros, rows.n)))
+    work = max(rows.samples.nonzeros, rows.n) * rows.samples.width  # in an epoch
+    batches = max(1, int(SLICE * 1e8 * run.native.batches / work))
     total = settings.epochs * rows.n
 
     def progress() -> Progress:
@@ -224,7 +226,7 @@ def solve(
         result.w, result.intercept = run.model()
         if status == "finished" and best is not None:
             result.w, result.intercept = best
-        result.last, result.last_intercept = run.w, run.native.intercept
+        result.last, result.last_intercept = run.w, run.native.settle()[0]
         result.past = run.left()
         result.clipped = run.native.clipped
         result.sparsity, result.conflicts = rows.sparsity(), conflicts(*run.native.watched())
@@ -234,7 +236,7 @@ def solve(
             result.epochs = run.batches_done // run.native.batches
         result.seconds = time.perf_counter() - start - aside
         if status != "diverged" and not (
-            np.isfinite(result.w).all() and math.isfinite(result.intercept)
+            np.isfinite(result.w).all() and np.isfinite(result.intercept).all()
         ):
             result.status = "diverged"
         if result.status == "diverged":

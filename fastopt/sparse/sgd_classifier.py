@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
@@ -29,7 +30,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     """Linear classifier trained by lock-free SGD with all threads inside one fit.
 
     Minimises ``mean_i(weight_i * loss(y_i, x_i . w + b)) + penalty``; several classes are trained
-    one against the rest. Names and defaults are scikit-learn's where shared.
+    one against the rest, or with `multi_class` in one model. Names and defaults are scikit-learn's
+    where shared.
 
     Parameters
     ----------
@@ -116,11 +118,17 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     deterministic : bool or None, default None
         The same bits for any `n_jobs`, on several threads; together with a `random_state`, in every
         fit. None: if `random_state` is given and `n_jobs` is more than one thread.
+    multi_class : str, default "ovr"
+        Of more than two classes: "ovr" trains each against the rest; "multinomial" the softmax,
+        for loss "log_loss"; "crammer_singer" and "weston_watkins" the multi-class SVMs that count
+        the worst other class and all of them, for loss "hinge" (formulas:
+        `fastopt.sparse.multiclass.multiclass`). These are for penalty "l2" or None and
+        optimizer "sgd". Two classes are the binary problem whatever is given here.
 
     Attributes
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        In the dtype of X, float32 or float64.
+        One row for two classes. In the dtype of X, float32 or float64.
     intercept_ : ndarray of shape (1,) or (n_classes,)
     classes_ : ndarray of shape (n_classes,)
     n_iter_ : int
@@ -192,6 +200,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         order: Any = None,
         deterministic: bool | None = None,
         max_norm: float | None = None,
+        multi_class: str = "ovr",
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -224,6 +233,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         self.order = order
         self.deterministic = deterministic
         self.max_norm = max_norm
+        self.multi_class = multi_class
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)
@@ -242,6 +252,9 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     def _problems(self, y: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray | None]]:
         """Return the targets of each problem, y being codes, and the weights of the classes."""
         weight = self._class_weight
+        if self._together:
+            target = {"codes": y, "classes": len(self.classes_)}
+            return [(target, None if weight is None else weight[y])]
         if len(self.classes_) == 2:
             return [({"codes": y, "positive": 1}, None if weight is None else weight[y])]
         return [
@@ -251,6 +264,10 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
             )
             for k in range(len(self.classes_))
         ]
+
+    @property
+    def _together(self) -> bool:
+        return self.multi_class != "ovr" and len(self.classes_) > 2
 
     def _codes(self, y: Any, name: str = "y") -> np.ndarray:
         codes = np.searchsorted(self.classes_, y).clip(0, len(self.classes_) - 1)
@@ -369,7 +386,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         """Return probabilities of shape (n_samples, n_classes); for log_loss and modified_huber.
 
         With more than two classes, the probabilities of the one-vs-rest classifiers are divided
-        by their sum. Of modified_huber they are (clip(decision_function, -1, 1) + 1) / 2 [1]_.
+        by their sum; with multi_class="multinomial", they are the softmax of the scores. Of
+        modified_huber they are (clip(decision_function, -1, 1) + 1) / 2 [1]_.
 
         References
         ----------
@@ -377,6 +395,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
            appendix B, https://jmlr.org/papers/v2/zhang02c.html
         """
         scores = self.decision_function(X)
+        if self._together:
+            return softmax(scores, axis=1)
         if self.loss == "log_loss":
             positive = np.exp(-np.logaddexp(0, -scores))
         else:
