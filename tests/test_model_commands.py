@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("typer")
 from fastopt.cli import main
 from fastopt.data import load_svmlight
-from fastopt.sparse import models
+from fastopt.sparse import exports, models
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +162,9 @@ def liblinear_predictions(text, rows):
         return decision[:, 0]
     labels = np.array(head["label"].split(), int)
     assert len(labels) == int(head["nr_class"])
-    if W.shape[1] == 1:
+    one = len(labels) == 2 and head["solver_type"] != "MCSVM_CS"
+    assert W.shape[1] == (1 if one else len(labels))
+    if one:
         return np.where(decision[:, 0] > 0, labels[0], labels[1])
     return labels[decision.argmax(axis=1)]
 
@@ -188,6 +190,36 @@ def test_liblinear_itself_reads_it(tmp_path, capsys):
     rows = [{j: x for j, x in enumerate(row) if j} for row in dense]
     labels, _, _ = util.predict([], rows, theirs, "-q")
     np.testing.assert_array_equal(labels, mine.predict(X))
+
+
+@pytest.mark.parametrize("classes", [(4, 7), (1, 2, 5)])
+def test_models_of_several_classes_together(classes, tmp_path):
+    """One output for each class, of two as well: softmax, and SVMs that take the largest."""
+    joblib = pytest.importorskip("joblib")
+    pytest.importorskip("sklearn")
+    r = np.random.default_rng(0)
+    n = len(classes)
+    W, b = r.normal(size=(n, 5)), r.normal(size=n)
+    W[:, 0] = 0
+    X = r.normal(size=(50, 5))
+    scores = X @ W.T + b
+    largest = np.array(classes)[scores.argmax(1)]
+    for loss in ("multinomial", "crammer_singer", "weston_watkins"):
+        model = models.LinearModel(W, b, np.array(classes), {"loss": loss, "l2": 0.1})
+        exports.write(str(tmp_path / "m.joblib"), model, "sklearn")
+        theirs = joblib.load(tmp_path / "m.joblib")
+        np.testing.assert_array_equal(theirs.predict(X), largest)
+        if loss == "multinomial":
+            softmax = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+            np.testing.assert_allclose(theirs.predict_proba(X), softmax, rtol=1e-9)
+            with pytest.raises(ValueError, match="LIBLINEAR has no loss 'multinomial'"):
+                exports.write(str(tmp_path / "m.model"), model, "liblinear")
+            continue
+        assert not exports.write(str(tmp_path / "m.model"), model, "liblinear")
+        rows = [[(j, x) for j, x in enumerate(row) if j] for row in X]
+        text = (tmp_path / "m.model").read_text()
+        assert text.startswith("solver_type MCSVM_CS\n")
+        np.testing.assert_array_equal(liblinear_predictions(text, rows), largest)
 
 
 def test_export_refused(tmp_path, capsys):

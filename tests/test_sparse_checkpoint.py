@@ -25,6 +25,10 @@ RUNS = {
     "l1, averaged": {"loss": "hinge", "l1": 1e-4, "positive": True, "schedule": "power"},
     "constant": {"loss": "hinge", "schedule": "constant", "step": 0.5, "l2": 1e-2},
     "single rows": {"loss": "hinge", "order": "shuffle"},
+    "adagrad": {"loss": "logistic", "optimizer": "adagrad", "step": 0.1},
+    "adam": {"loss": "hinge", "optimizer": "adam", "step": 0.01},
+    "ftrl": {"loss": "logistic", "optimizer": "ftrl", "step": 0.1, "l1": 1e-3},
+    "max-norm": {"loss": "hinge", "max_norm": 0.5},
     "large shrinkage": {"loss": "squared", "l2": 2.0, "step": 0.3, "mode": "serial"},
 }
 #: Fits of `SGDClassifier`: several problems, the best epoch, means of all rows, adaptive steps.

@@ -94,7 +94,7 @@ def export(
     csv: a line for each column with a weight that is not 0: its number, its name if the data was
     a table, and its weight for each output; the first line has the intercepts. json: all weights,
     intercepts, labels and settings. sklearn: a pickle that joblib loads, of scikit-learn's own
-    SGDClassifier or SGDRegressor, which then predicts without fastopt. liblinear: the text that
+    estimator, which then predicts without fastopt. liblinear: the text that
     LIBLINEAR's `predict` and `load_model` take; labels must be whole numbers, and features count
     from 1.
 

@@ -18,8 +18,14 @@ __all__ = ["FORMATS", "format_of", "write"]
 FORMATS = {".csv": "csv", ".json": "json", ".joblib": "sklearn", ".pkl": "sklearn",
            ".model": "liblinear"}  # fmt: skip
 #: Names of LIBLINEAR's solvers for our losses; only what they predict matters.
-SOLVERS = {"logistic": "L2R_LR", "hinge": "L2R_L1LOSS_SVC_DUAL", "squared": "L2R_L2LOSS_SVR"}
-#: scikit-learn's names of our losses.
+SOLVERS = {
+    "logistic": "L2R_LR",
+    "hinge": "L2R_L1LOSS_SVC_DUAL",
+    "squared": "L2R_L2LOSS_SVR",
+    "crammer_singer": "MCSVM_CS",
+    "weston_watkins": "MCSVM_CS",
+}
+#: scikit-learn's names of our losses of one class against the rest.
 THEIR_LOSSES = {"logistic": "log_loss", "hinge": "hinge", "squared": "squared_error"}
 
 
@@ -135,23 +141,29 @@ def pickled(model: LinearModel) -> bytes:
     """Return scikit-learn's own estimator with this model, as joblib writes it."""
     try:
         import joblib
-        from sklearn.linear_model import SGDClassifier, SGDRegressor
+        from sklearn import linear_model, svm
     except ImportError as error:
         raise ImportError("--to sklearn needs scikit-learn: pip install 'fastopt[sklearn]'") from (
             error
         )
-    loss = model.settings.get("loss")
-    if loss not in THEIR_LOSSES:
-        raise ValueError(f"scikit-learn's SGD has no loss {loss!r}")
-    options = {"loss": THEIR_LOSSES[loss], "alpha": model.settings.get("l2", 0.0001)}
-    if model.classes is None:
-        made = SGDRegressor(**options)
-        made.coef_ = model.W[0].copy()
+    loss, l2 = model.settings.get("loss"), model.settings.get("l2", 0.0001)
+    W, b = model.W.copy(), model.b.copy()
+    if loss == "multinomial":
+        made = linear_model.LogisticRegression()
+        if len(b) == 2:  # theirs has one output for two classes: how much more the second has
+            W, b = W[1:] - W[:1], b[1:] - b[:1]
+    elif loss in ("crammer_singer", "weston_watkins"):
+        made = svm.LinearSVC(multi_class="crammer_singer")
+    elif loss in THEIR_LOSSES:
+        kind = "SGDRegressor" if model.classes is None else "SGDClassifier"
+        made = getattr(linear_model, kind)(loss=THEIR_LOSSES[loss], alpha=l2)
+        made.t_ = 1.0
     else:
-        made = SGDClassifier(**options)
-        made.coef_, made.classes_ = model.W.copy(), model.classes.copy()
-    made.intercept_ = model.b.copy()
-    made.n_features_in_, made.t_ = model.n_features, 1.0
+        raise ValueError(f"scikit-learn has no loss {loss!r}")
+    made.coef_ = W[0] if model.classes is None else W
+    if model.classes is not None:
+        made.classes_ = model.classes.copy()
+    made.intercept_, made.n_features_in_ = b, model.n_features
     file = io.BytesIO()
     joblib.dump(made, file)
     return file.getvalue()
