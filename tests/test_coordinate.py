@@ -229,7 +229,9 @@ def test_two_threads_learn_as_well(rule):
     given = {"optimizer": rule, "l2": 1e-3, "epochs": 10, "step": 0.1, "track_objective": True}
     alone = fastopt.hogwild(X, y, threads=1, **given)
     both = fastopt.hogwild(X, y, threads=2, mode="shared", **given)
-    assert both.mode in ("shared", "serial")
+    assert both.mode == "shared"
+    auto = fastopt.hogwild(X, y, threads=2, **given)
+    assert (auto.mode, auto.threads) == ("serial", 1) and "ask for mode 'shared'" in auto.reason
     assert both.history[-1]["objective"] < 1.05 * alone.history[-1]["objective"]
 
 

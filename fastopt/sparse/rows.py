@@ -387,7 +387,7 @@ def choose_mode(
     if useful < 2:
         return "serial", 1, f"{samples.rows} rows are too few for more than one thread"
     if by_column:
-        return "shared", useful, "weights and states are written component by component"
+        return "serial", 1, "a rate for each column: ask for mode 'shared' to use more threads"
     # A merge walks over all columns; it must stay small beside what a worker does in an epoch.
     if 8 * samples.columns * useful > samples.nonzeros:
         return (

@@ -450,8 +450,9 @@ def hogwild(
     up for when a row has it. Adam is lazy: averages move where a row has the column, and the bias
     correction counts all rows, as in torch.optim.SparseAdam. In FTRL-proximal the penalties after
     t rows are t * l1 and t * l2, so that they are the objective's; weights are exactly 0 under L1
-    if `average` is False, on any number of threads. The intercept is a column of ones. Threads
-    share weights and states component by component. L1 is for ftrl alone, `positive` for sgd.
+    if `average` is False, on any number of threads. The intercept is a column of ones. Mode
+    "shared" shares weights and states component by component, "auto" is one thread. L1 is for ftrl
+    alone, `positive` for sgd.
 
     References
     ----------
