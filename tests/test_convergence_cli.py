@@ -66,6 +66,7 @@ def test_help_teaches(capsys):
         assert code == 0 and not [word for word in words if word not in out], line
 
 
+@pytest.mark.slow
 def test_pictures(capsys, here):
     for line in (
         "plot trajectories beale --methods sgd,adam --lr 0.01 --steps 5 -o a.png",

@@ -131,6 +131,7 @@ def test_heat_map_of_a_named_parameter_and_of_kinks():
         plots.plot_gradient_check(3)
 
 
+@pytest.mark.slow
 def test_files(found, tmp_path):
     from PIL import Image
 

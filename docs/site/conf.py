@@ -53,6 +53,8 @@ HEADINGS = {
     "solvers": "Solvers",
     "models": "Dense linear models",
     "minibatches": "Data",
+    "curriculum": "Data",
+    "fm": "Factorization machines",
     "plots": "Convergence",
 }
 
