@@ -118,6 +118,7 @@ typedef struct fo_multi_kernels fo_multi_kernels;         /* multi.h */
 typedef struct fo_dual_kernels fo_dual_kernels;           /* dual.h */
 typedef struct fo_factor_kernels fo_factor_kernels;       /* factor.h */
 typedef struct fo_objective_kernels fo_objective_kernels; /* objective.h */
+typedef struct fo_vector_kernels fo_vector_kernels;       /* vector.h */
 
 /* Everything that is compiled once per instruction set. */
 typedef struct {
@@ -137,6 +138,7 @@ typedef struct {
     const fo_dual_kernels *dual;
     const fo_factor_kernels *factor;
     const fo_objective_kernels *objective;
+    const fo_vector_kernels *vector;
 } fo_kernels;
 
 /* dispatch.c: the instruction set in use; fo_set_isa returns 0 if `name` cannot run here. */

@@ -18,6 +18,7 @@
 #include "objective.h"
 #include "rule.h"
 #include "study.h"
+#include "vector.h"
 
 #include "fm.h" /* the models of fm.inc */
 
@@ -28,6 +29,13 @@
 #include "elementary.h"
 
 #include "dtypes.inc"
+
+static const fo_vector_kernels vector = {
+    .passes = {{reduce_pass_dot_f32, reduce_pass_dot_f64},
+               {reduce_pass_combine_f32, reduce_pass_combine_f64},
+               {reduce_pass_receive_f32, reduce_pass_receive_f64},
+               {reduce_pass_pair_f32, reduce_pass_pair_f64}},
+};
 
 #define LOOPS(rule)                                                                                \
 #rule, rule##_states_f32, rule##_scalars_f32, {rule##_dense_f32, rule##_dense_f64 }, {         \
@@ -149,6 +157,7 @@ static const fo_rule rules[] = {RULES(RULE_ENTRY) DIRECTED(DIRECTED_ENTRY)};
 
 const fo_kernels PASTE(fo_kernels, FO_ISA) = {
     .isa = TEXT(FO_ISA),
+    .vector = &vector,
     .n_rules = sizeof rules / sizeof *rules,
     .rules = rules,
     .reduce = {{reduce_sum_f32, reduce_sum_f64},

@@ -37,6 +37,10 @@ from fastopt.rules.torch_state import load_torch_state, to_torch_state
 from fastopt.rules.wrappers import SAM, Lookahead
 from fastopt.schedules.plateau import ReduceOnPlateau
 from fastopt.search import RandomSearchResult, random_search
+from fastopt.solvers.line_search import LineSearchResult, backtracking, strong_wolfe
+from fastopt.solvers.minimize import minimize
+from fastopt.solvers.result import OptimizeResult
+from fastopt.solvers.scalar import RootResult, newton_optimum, root
 from fastopt.sparse.dual import DualResult, sdca
 from fastopt.sparse.runner import HogwildResult, hogwild
 from fastopt.threads import get_num_threads, set_num_threads
@@ -68,17 +72,20 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "GraphCut",
     "GraphCutResult",
     "HogwildResult",
+    "LineSearchResult",
     "LinearClassifier",
     "LinearRegressor",
     "Lion",
     "Lookahead",
     "Muon",
     "NAdam",
+    "OptimizeResult",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "RandomSearchResult",
     "ReduceOnPlateau",
+    "RootResult",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
@@ -86,6 +93,7 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "SignSGD",
     "StepInfo",
     "assert_grad",
+    "backtracking",
     "batches",
     "check_grad",
     "check_hessp",
@@ -105,6 +113,8 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "load_svmlight",
     "load_torch_state",
     "losses",
+    "minimize",
+    "newton_optimum",
     "numerical_grad",
     "numerical_hessian",
     "numerical_jacobian",
@@ -113,11 +123,13 @@ __all__ = [  # without SGDClassifier and MatrixFactorization, which need scikit-
     "plot_history",
     "presets",
     "random_search",
+    "root",
     "schedules",
     "sdca",
     "set_isa",
     "set_num_threads",
     "show_config",
+    "strong_wolfe",
     "to_torch_state",
 ]
 
