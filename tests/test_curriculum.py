@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastopt import Curriculum, SelfPaced
+from fastopt import Curriculum, SelfPaced, batches
 
 N = 200
 
@@ -88,6 +88,15 @@ def test_a_pacing_of_ones_own():
     assert [len(c.order(t, N)) for t in range(5)] == [20, 80, 180, 200, 200]
     with pytest.raises(ValueError, match="pacing must be a number"):
         Curriculum(range(N), lambda epoch: 0.0).order(0, N)
+
+
+def test_mini_batches_follow_a_curriculum():
+    c = Curriculum(np.arange(N)[::-1], start=0.25, full_at=3, seed=2)
+    rounds = batches((np.arange(N), np.arange(N) * 2.0), 16, order=c)
+    for epoch in range(5):
+        rows, doubled = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
+        np.testing.assert_array_equal(rows, c.order(epoch, N))
+        np.testing.assert_array_equal(doubled, 2.0 * rows)
 
 
 def test_self_paced_follows_its_threshold():
