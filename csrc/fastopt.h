@@ -162,6 +162,10 @@ typedef struct {
     _Atomic int waiting, phase;
 } fo_barrier;
 void fo_wait(fo_barrier *barrier, int n);
+/* Where part k of n equal parts of 0..size-1 begins. */
+static inline ptrdiff_t fo_part(ptrdiff_t size, int k, int n) {
+    return size / n * k + size % n * k / n;
+}
 const char *fo_openmp(void); /* "openmp" or "none" */
 int fo_forked(void);         /* 1 in a child forked after threads were used: serial from then on */
 void fo_stay_serial(void);   /* in the child of a process whose OpenMP others had used: the same */

@@ -88,6 +88,10 @@ typedef void fo_combine(ptrdiff_t n, void *v, const void *data, const ptrdiff_t 
                         const double *factor, ptrdiff_t count);
 typedef void fo_end_round(ptrdiff_t n, ptrdiff_t from, void *w, const void *h, double workers,
                           fo_worker *worker);
+/* Adds the gradient of weight * loss over the rows [low, high) to out; returns the losses' sum. See
+   gradient.h. */
+typedef struct fo_gradient fo_gradient;
+typedef double fo_gradient_of(const fo_gradient *p, ptrdiff_t low, ptrdiff_t high, double *out);
 /* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
 typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
@@ -103,6 +107,7 @@ struct fo_sparse_kernels {
     double (*value[FO_LOSSES])(double p, double y, double shape);
     double (*derivative[FO_LOSSES])(double p, double y, double shape);
     fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
+    fo_gradient_of *gradient[FO_DTYPES][FO_INDEX_TYPES];
     fo_curvature *curvature[FO_DTYPES][FO_INDEX_TYPES];
     fo_merge *merge[FO_DTYPES];
     fo_observe *observe[FO_DTYPES];

@@ -14,6 +14,7 @@
 #include "coordinate.h"
 #include "dual.h"
 #include "factor.h"
+#include "gradient.h"
 #include "multi.h"
 #include "objective.h"
 #include "rule.h"
@@ -87,6 +88,7 @@ static const fo_sparse_kernels sparse = {
     .value = {LOSSES(VALUE_ENTRY)},
     .derivative = {LOSSES(DERIVATIVE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
+    .gradient = {{gradient_i32_f32, gradient_i64_f32}, {gradient_i32_f64, gradient_i64_f64}},
     .curvature = {{curvature_i32_f32, curvature_i64_f32}, {curvature_i32_f64, curvature_i64_f64}},
     .merge = {merge_f32, merge_f64},
     .observe = {observe_f32, observe_f64},

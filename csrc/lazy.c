@@ -48,8 +48,8 @@ static void note(const fo_segment *s, int64_t row) {
 static void catch_up_body(void *ctx, int k, int n) {
     const fo_segment *s = (const fo_segment *)ctx;
     const ptrdiff_t rows = s->w.shape[0], size = s->row * fo_item_size[s->dtype];
-    const ptrdiff_t end = rows / n * (k + 1) + rows % n * (k + 1) / n;
-    for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++)
+    const ptrdiff_t end = fo_part(rows, k + 1, n);
+    for (ptrdiff_t row = fo_part(rows, k, n); row < end; row++)
         make_up(s, row, s->w.data + row * size);
 }
 

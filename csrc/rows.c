@@ -55,9 +55,8 @@ static double norm_of_row(const rows_job *job, const fo_array *a, ptrdiff_t row)
 
 static void clip_body(void *ctx, int k, int n) {
     const rows_job *job = (const rows_job *)ctx;
-    const ptrdiff_t rows = job->s->n / job->s->row,
-                    end = rows / n * (k + 1) + rows % n * (k + 1) / n;
-    for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
+    const ptrdiff_t rows = job->s->n / job->s->row, end = fo_part(rows, k + 1, n);
+    for (ptrdiff_t row = fo_part(rows, k, n); row < end; row++) {
         const double norm = norm_of_row(job, &job->g, row);
         job->s->row_scale[row] = norm <= job->most ? 1 : job->most / norm;
     }
@@ -79,9 +78,8 @@ static void multiply_row(const rows_job *job, ptrdiff_t row, double factor) {
 
 static void project_body(void *ctx, int k, int n) {
     const rows_job *job = (const rows_job *)ctx;
-    const ptrdiff_t rows = job->s->n / job->s->row,
-                    end = rows / n * (k + 1) + rows % n * (k + 1) / n;
-    for (ptrdiff_t row = rows / n * k + rows % n * k / n; row < end; row++) {
+    const ptrdiff_t rows = job->s->n / job->s->row, end = fo_part(rows, k + 1, n);
+    for (ptrdiff_t row = fo_part(rows, k, n); row < end; row++) {
         const ptrdiff_t at = job->s->rows ? (ptrdiff_t)job->s->rows[row] : row;
         const double norm = norm_of_row(job, &job->w, at);
         if (norm > job->most) multiply_row(job, at, job->most / norm);

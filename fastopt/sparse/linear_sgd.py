@@ -34,9 +34,10 @@ from fastopt.sparse.linear_dual import ascend, refuse
 from fastopt.sparse.multiclass import solve_together
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.order import Kept, check_order
+from fastopt.sparse.polish import check_polish, polished
 from fastopt.sparse.rows import LARGEST_DECAY, MULTI_LOSSES, Rows, Settings, Targets
 from fastopt.sparse.run import Past
-from fastopt.sparse.runner import HogwildResult, UnscaledError
+from fastopt.sparse.runner import HogwildResult, UnscaledError, solve
 from fastopt.sparse.stopping import Watch
 from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve
@@ -152,6 +153,13 @@ class LinearSGD:
             refuse(self, loss)
         elif self.optimizer != "sgd" and self.learning_rate in ("pa1", "pa2"):
             raise ValueError(f"learning_rate {self.learning_rate!r} needs optimizer='sgd'")
+        limits = ("positive", "max_norm", "early_stopping", "checkpoint")
+        others = {name: getattr(self, name) for name in limits}
+        others["penalty"] = self.penalty if self.penalty in ("l1", "elasticnet") else None
+        others["optimizer"] = "sdca" if self.optimizer == "sdca" else None
+        together = getattr(self, "multi_class", "ovr")
+        others["multi_class"] = None if together == "ovr" else together
+        check_polish(self.polish, loss, **others)
         if self.optimizer == "ftrl" and self.learning_rate not in ("optimal", "constant"):
             raise ValueError(
                 "optimizer='ftrl' needs a constant step: learning_rate must be 'optimal' or "
@@ -400,6 +408,7 @@ class LinearSGD:
                 W,
                 b,
                 each=each,
+                **({"train": polished(solve)} if self.polish and not partial else {}),
                 callback=live,
                 track=bool(self.verbose) and not partial,
                 deadline=deadline,

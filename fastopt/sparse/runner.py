@@ -325,6 +325,7 @@ def hogwild(
     checkpoint_every: float = 60.0,
     optimizer: str = "sgd",
     max_norm: float | None = None,
+    polish: str | None = None,
 ) -> HogwildResult:
     """Train a linear model by lock-free parallel stochastic gradient descent.
 
@@ -413,6 +414,10 @@ def hogwild(
     max_norm : float, optional
         Bound of |w|: after each row w goes to the nearest point of the ball, max_norm / |w| * w if
         it is outside; on one thread.
+    polish : {None, "lbfgs"}
+        "lbfgs": go on from the trained model to the optimum, until the objective is within 1e-6 of
+        its minimum; for smooth losses, without l1, positive, max_norm and checkpoint. Its passes
+        over the rows count as epochs.
 
     Returns
     -------
@@ -502,6 +507,13 @@ def hogwild(
         max_norm=max_norm,
     )
     check_callable("callback", callback)
+    train = solve
+    if polish is not None:
+        from fastopt.sparse.polish import check_polish, polished
+
+        limits = {"l1": l1, "positive": positive, "max_norm": max_norm, "checkpoint": checkpoint}
+        check_polish(polish, settings.loss, **limits)
+        train = polished(solve)
     rows = Rows(X, settings, sample_weight)
     rows.need_memory()
     target = Targets(rows, y=targets(y, rows.n, rows.dtype, settings.loss))
@@ -511,6 +523,7 @@ def hogwild(
         start_of(w0, rows),
         number("intercept0", intercept0, -math.inf),
         begun(checkpoint, checkpoint_every),
+        train,
         callback=callback,
         track=bool(track_objective),
     )
@@ -530,15 +543,15 @@ def begun(
 
 def solve_kept(
     rows: Rows, target: Targets, w0: np.ndarray, intercept0: float,
-    checkpoint: Checkpoint | None, **options: Any,
+    checkpoint: Checkpoint | None, train: Callable[..., HogwildResult] = solve, **options: Any,
 ) -> HogwildResult:  # fmt: skip
-    """Train one problem as `solve` does, from a checkpoint if there is one."""
+    """Train one problem as `train` does, from a checkpoint if there is one."""
     if checkpoint is None:
-        return solve(rows, target, w0, intercept0, **options)
+        return train(rows, target, w0, intercept0, **options)
     start = np.array([intercept0])
     for result in checkpoint.begin(rows, [target], w0[None, :], start, HogwildResult):
         return result
-    result = solve(rows, target, w0, intercept0, checkpoint=checkpoint, **options)
+    result = train(rows, target, w0, intercept0, checkpoint=checkpoint, **options)
     if result.status != "stopped":
         checkpoint.finished(result, last=True)
     return result

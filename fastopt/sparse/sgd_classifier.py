@@ -124,6 +124,9 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         the worst other class and all of them, for loss "hinge" (formulas:
         `fastopt.sparse.multiclass.multiclass`). These are for penalty "l2" or None and
         optimizer "sgd". Two classes are the binary problem whatever is given here.
+    polish : {None, "lbfgs"}, default None
+        "lbfgs": fit goes on from the trained model to the optimum, until the objective is within
+        1e-6 of its minimum. For smooth losses, penalty "l2" or None; `partial_fit` leaves it out.
 
     Attributes
     ----------
@@ -201,6 +204,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         deterministic: bool | None = None,
         max_norm: float | None = None,
         multi_class: str = "ovr",
+        polish: str | None = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -234,6 +238,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         self.deterministic = deterministic
         self.max_norm = max_norm
         self.multi_class = multi_class
+        self.polish = polish
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)

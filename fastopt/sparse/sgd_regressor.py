@@ -109,6 +109,9 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
     deterministic : bool or None, default None
         The same bits for any `n_jobs`, on several threads; together with a `random_state`, in every
         fit. None: if `random_state` is given and `n_jobs` is more than one thread.
+    polish : {None, "lbfgs"}, default None
+        "lbfgs": fit goes on from the trained model to the optimum, until the objective is within
+        1e-6 of its minimum. For smooth losses, penalty "l2" or None; `partial_fit` leaves it out.
 
     Attributes
     ----------
@@ -186,6 +189,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         order: Any = None,
         deterministic: bool | None = None,
         max_norm: float | None = None,
+        polish: str | None = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -218,6 +222,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         self.order = order
         self.deterministic = deterministic
         self.max_norm = max_norm
+        self.polish = polish
 
     def _check(self, partial: bool = False) -> None:
         super()._check(partial)

@@ -1,0 +1,160 @@
+"""From a good model to the optimum: L-BFGS on all rows, for smooth losses.
+
+With l2 > 0 the objective is strongly convex: it is at most |g|^2 / (2 l2) above its minimum, g
+being its gradient. An intercept, which is not penalised, may still move it a little further.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastopt import _core, memory
+from fastopt.checks import one_of
+from fastopt.sparse.rows import Rows, Targets
+from fastopt.sparse.runner import CALLBACK_EVERY, HogwildResult, Progress
+
+POLISHES = (None, "lbfgs")
+SMOOTH = (
+    *("logistic", "squared", "squared_hinge", "modified_huber", "huber"),
+    *("squared_epsilon_insensitive", "poisson"),
+)
+WITHIN = 1e-6  # of the objective: how far above its minimum it may stay
+ITERATIONS = 1000
+
+
+def check_polish(polish: Any, loss: Any, **others: Any) -> None:
+    """Raise if L-BFGS cannot find the optimum of what is asked for; `others` must all be false."""
+    if one_of("polish", polish, POLISHES) is None:
+        return
+    if isinstance(loss, str) and loss not in SMOOTH:
+        raise ValueError(
+            f"polish='lbfgs' needs a smooth loss, one of {', '.join(map(repr, SMOOTH))} or a "
+            f"function of your own, got {loss!r}: optimizer='sdca' finds the optimum of the others"
+        )
+    for name, value in others.items():
+        if value:
+            raise ValueError(f"polish='lbfgs' cannot do {name}={value!r}")
+
+
+def polished(train: Callable[..., HogwildResult]) -> Callable[..., HogwildResult]:
+    """Return what trains as `train` does, and then polishes what came out."""
+
+    @functools.wraps(train)
+    def both(rows: Rows, target: Targets, *start: Any, **options: Any) -> HogwildResult:
+        result = train(rows, target, *start, **options)
+        if result.status == "finished":
+            polish(rows, target, result, options)
+        return result
+
+    return both
+
+
+class _Sum:
+    """The objective at (w, c), the intercept being sqrt(gain) * c, with its gradient."""
+
+    def __init__(self, rows: Rows, threads: int, intercept: float) -> None:
+        self.rows, self.threads = rows, threads
+        size = rows.samples.columns + 1
+        self.root = math.sqrt(rows.gain)
+        self.fixed = 0.0 if self.root else intercept
+        self.point, self.found = np.empty(size), np.empty(size)
+        self.room = np.empty(threads * (size + 1))
+        self.calls = 0
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        settings, samples, g = self.rows.settings, self.rows.samples, self.found
+        loss, shape, threads = settings.loss, settings.shape, self.threads
+        self.calls += 1
+        self.point[:] = x
+        self.point[-1] = self.intercept(x)
+        total = _core.full_gradient(
+            samples, loss, shape, self.point, g, self.room, threads, threads
+        )
+        g /= self.rows.n
+        g[:-1] += settings.l2 * x[:-1]
+        g[-1] *= self.root
+        return total / self.rows.n + settings.l2 / 2 * float(x[:-1] @ x[:-1]), g.copy()
+
+    def intercept(self, x: np.ndarray) -> float:
+        return self.fixed + self.root * float(x[-1])
+
+
+def polish(rows: Rows, target: Targets, result: HogwildResult, options: dict[str, Any]) -> None:
+    """Take the model of `result` to the optimum, in place; `options` are those of `solve`."""
+    from fastopt.solvers.lbfgs import lbfgs
+    from fastopt.solvers.objective import Objective
+
+    samples, l2 = rows.samples, rows.settings.l2
+    threads = max(1, min(rows.settings.threads, rows.n // 4096))
+    memory.need(f"polishing {samples.columns:,} weights", 8.0 * (threads + 26) * samples.columns)
+    target.give(samples)
+    total = _Sum(rows, threads, result.intercept)
+    x = np.append(result.w, 0).astype(np.float64)
+    x[-1] = result.intercept / total.root if total.root else 0
+    begun, called = time.perf_counter(), time.perf_counter()
+    before = result.epochs, result.rows, result.nnz, result.seconds
+    watch, callback = options.get("watch"), options.get("callback")
+    goal = -math.inf if watch is None or watch.target is None else watch.target
+    deadline = options.get("deadline") or math.inf
+    best, first = None, math.inf
+
+    def count() -> float:
+        epochs, seen, nonzeros, seconds = before
+        result.epochs, result.rows = epochs + total.calls, seen + total.calls * rows.n
+        result.nnz = nonzeros + total.calls * samples.nonzeros
+        now = time.perf_counter()
+        result.seconds = seconds + now - begun
+        return now
+
+    def enough(state: Any) -> str:
+        """Say why to stop, or nothing."""
+        nonlocal called, first
+        value, square, now = float(state.f), float(state.g @ state.g), count()
+        record = {"epoch": result.epochs, "seconds": result.seconds, "rows": result.rows}
+        result.history.append(record | {"objective": value})
+        first = square if math.isinf(first) else first
+        if l2 > 0 and square / (2 * l2) <= WITHIN * abs(value):
+            return f"the objective is within {square / (2 * l2):.2g} of its minimum"
+        if l2 == 0 and square <= WITHIN**2 * first:
+            return "the gradient has vanished"
+        if value <= goal:
+            return f"the objective has reached the target {goal:g}"
+        if now >= deadline:
+            return "the time budget is used up"
+        if callback is not None and now - called >= CALLBACK_EVERY:
+            called = now
+            rate = result.nnz / result.seconds if result.seconds else 0.0
+            known = (result.epochs, result.epochs, result.rows, result.rows, result.seconds, rate)
+            which = options.get("problem", 0), options.get("problems", 1)
+            if callback(Progress(*known, value, *which)) is True:
+                result.status = "stopped"
+                return "the callback asked to stop"
+        return ""
+
+    def finish(words: str) -> None:
+        count()
+        result.message = words
+        if best is not None:
+            result.w, result.intercept = best.x[:-1].astype(rows.dtype), total.intercept(best.x)
+            result.last, result.last_intercept = result.w, result.intercept
+
+    words = ""
+    try:
+        for state in lbfgs(Objective(total, x, jac=True), x, threads=threads):
+            if best is None or state.f <= best.f:
+                best = state
+            words = enough(state)
+            if words or len(result.history) > ITERATIONS:
+                break
+    except KeyboardInterrupt as interrupt:
+        result.status = "interrupted"
+        finish("interrupted; the model is usable")
+        interrupt.result = result
+        raise
+    finish(f"polished: {words or 'L-BFGS came to the end of its precision or iterations'}")
