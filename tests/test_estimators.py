@@ -62,7 +62,7 @@ def test_names_and_defaults_are_scikit_learns(cls):
     theirs = inspect.signature(getattr(linear_model, cls.__name__)).parameters
     mine = inspect.signature(cls).parameters
     own = {"intercept_rate", "positive", "time_budget", "optimizer", "target"}
-    own |= {"checkpoint", "checkpoint_every", "order", "deterministic"}
+    own |= {"checkpoint", "checkpoint_every", "order", "deterministic", "max_norm", "polish"}
     assert set(mine) - set(theirs) == own | (
         {"n_jobs", "quantile"} if cls is SGDRegressor else {"multi_class"}
     )
