@@ -42,7 +42,8 @@ from fastopt.solvers.minimize import minimize
 from fastopt.solvers.result import OptimizeResult
 from fastopt.solvers.scalar import RootResult, newton_optimum, root
 from fastopt.sparse.dual import DualResult, sdca
-from fastopt.sparse.runner import HogwildResult, hogwild
+from fastopt.sparse.hogwild import hogwild
+from fastopt.sparse.runner import HogwildResult
 from fastopt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"

@@ -135,7 +135,8 @@ def in_order(X, y, **settings):
     )
     rows = Rows(X, checked)
     target = targets(y, rows.n, rows.dtype, checked.loss)
-    return runner.solve(rows, Targets(rows, y=target), runner.start_of(None, rows), 0.0)
+    w0 = np.zeros(rows.samples.columns, rows.dtype)
+    return runner.solve(rows, Targets(rows, y=target), w0, 0.0)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -61,7 +61,7 @@ def test_class_weights_target_and_budget():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"optimizer": "newton"}, "optimizer must be one of 'sgd', 'sdca', 'adagrad', 'adam', 'ftrl'"),
+        ({"optimizer": "newton"}, "optimizer must be one of 'sgd', 'sdca', 'adagrad'"),
         ({"loss": "perceptron"}, "has no loss 'perceptron'"),
         ({"penalty": "l1"}, "needs penalty='l2' and alpha > 0, got 'l1'"),
         ({"alpha": 0.0}, "needs penalty='l2' and alpha > 0, got 'l2' and 0.0"),

@@ -11,7 +11,7 @@ import numpy as np
 import fastopt
 from fastopt.cli._terminal import Table
 from fastopt.data import demo
-from fastopt.sparse.runner import hogwild
+from fastopt.sparse.hogwild import hogwild
 
 __all__ = ["dense_table", "sparse_table"]
 

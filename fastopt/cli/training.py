@@ -13,11 +13,11 @@ from fastopt.cli.inputs import read, shape
 from fastopt.data import CSR, demo
 from fastopt.sparse.checkpoint import Checkpoint
 from fastopt.sparse.evaluation import objective as exact
+from fastopt.sparse.hogwild import hogwild
 from fastopt.sparse.models import LinearModel, classes_of
 from fastopt.sparse.multiclass import MULTI_LOSSES, multiclass, multiclass_objective
 from fastopt.sparse.one_vs_rest import one_vs_rest
 from fastopt.sparse.rows import LOSSES, Settings
-from fastopt.sparse.runner import hogwild
 
 __all__ = ["Data", "Run", "demo_data", "evaluate", "fit", "read", "shape", "split"]
 

@@ -13,7 +13,8 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import validate_data
 
 from fastopt.fm.machines import Machine, log_odds
-from fastopt.sparse.linear_sgd import FLOATS, LOSSES
+from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_sgd import LOSSES
 from fastopt.sparse.models import LinearModel
 
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import ShuffleSplit
 from sklearn.utils.validation import validate_data
 
 from fastopt.fm.machines import Machine
-from fastopt.sparse.linear_sgd import FLOATS
+from fastopt.sparse.linear_inputs import FLOATS
 from fastopt.sparse.sgd_regressor import SGDRegressor
 
 

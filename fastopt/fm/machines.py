@@ -17,7 +17,7 @@ from fastopt.fm.models import FMModel
 from fastopt.fm.run import FMResult, Samples, Training, outputs
 from fastopt.fm.state import Settings, State, Units
 from fastopt.progress import Live
-from fastopt.sparse.linear_sgd import FLOATS, _as_rows, _product, _weights
+from fastopt.sparse.linear_inputs import FLOATS, as_rows, product, weights_of
 from fastopt.sparse.stopping import Watch
 from fastopt.threads import resolve
 
@@ -106,15 +106,15 @@ class Machine:
         """Train one model for each of the `_problems(y)`: what makes its targets, and weights."""
         old = self.__dict__.get("_states") if partial or self.warm_start else None
         X = whole(X if old is None else X.astype(old[0].dtype, copy=False))
-        weight = _weights(sample_weight, X)
+        weight = weights_of(sample_weight, X)
         train, held = self._split(X, y, weight, validation)
         if not train.all():
             X, y, weight = X[train], y[train], None if weight is None else weight[train]
         settings = self._settings(partial)
-        samples = Samples(_as_rows(X), settings)
+        samples = Samples(as_rows(X), settings)
         problems = self._problems(y)
         states = self._begin_with(old, settings, samples, problems, weight)
-        judge = None if held is None else Samples(_as_rows(held[0]), settings)
+        judge = None if held is None else Samples(as_rows(held[0]), settings)
         judged = None if held is None else self._problems(held[1])
         deadline = None if self.time_budget is None else time.perf_counter() + self.time_budget
         watched = not partial and (self.tol is not None or judge is not None)
@@ -122,9 +122,9 @@ class Machine:
         results: list[FMResult] = []
         try:
             for k, (target, more) in enumerate(problems):
-                give(samples, target, _product(weight, more, samples.dtype))
+                give(samples, target, product(weight, more, samples.dtype))
                 if judge is not None:
-                    give(judge, judged[k][0], _product(held[2], judged[k][1], samples.dtype))
+                    give(judge, judged[k][0], product(held[2], judged[k][1], samples.dtype))
                 training = Training(
                     samples, states[k], settings,
                     validation=judge, deadline=deadline, track=bool(self.verbose),
@@ -190,7 +190,7 @@ class Machine:
             return [state.copy() for state in old]
         states = []
         for target, more in problems:
-            mean, spread = self._facts(target, _product(weight, more, np.dtype("f8")))
+            mean, spread = self._facts(target, product(weight, more, np.dtype("f8")))
             units = Units.of(settings, spread)
             state = State(samples.columns, settings.rank, settings.adaptive, samples.dtype, units)
             state.intercept = mean if settings.fit_intercept else 0.0
@@ -224,7 +224,7 @@ class Machine:
         X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
         if X.shape[0] == 0:
             return np.empty((0, len(self._states)))
-        X = _as_rows(whole(X.astype(self._states[0].dtype, copy=False)))
+        X = as_rows(whole(X.astype(self._states[0].dtype, copy=False)))
         threads = self._threads()
         samples = _core.Samples(X.data, X.indices, X.indptr, tuple(X.shape), threads)
         return outputs(samples, self._states, self._trained, threads)

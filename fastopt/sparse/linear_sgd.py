@@ -16,25 +16,21 @@ from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    check_random_state,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from fastopt.checks import count, flag, number, one_of
 from fastopt.data import Dataset
 from fastopt.progress import Live
 from fastopt.sparse import coordinate, linear_multi
 from fastopt.sparse.callbacks import told_of
 from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.datasets import by_blocks
-from fastopt.sparse.linear_dual import ascend, refuse
+from fastopt.sparse.linear_checks import SCHEDULES, check
+from fastopt.sparse.linear_dual import ascend
+from fastopt.sparse.linear_inputs import FLOATS, as_rows, product, weights_of
 from fastopt.sparse.multiclass import solve_together
 from fastopt.sparse.one_vs_rest import OneVsRestResult, solve_all
 from fastopt.sparse.order import Kept, check_order
-from fastopt.sparse.polish import check_polish, polished
+from fastopt.sparse.polish import polished
 from fastopt.sparse.rows import LARGEST_DECAY, MULTI_LOSSES, Rows, Settings, Targets
 from fastopt.sparse.run import Past
 from fastopt.sparse.runner import HogwildResult, UnscaledError, solve
@@ -54,20 +50,8 @@ LOSSES = {
     "epsilon_insensitive": ("epsilon_insensitive", 0.1),
     "squared_epsilon_insensitive": ("squared_epsilon_insensitive", 0.1),
 }
-SCHEDULES = {
-    "optimal": "inverse_time",
-    "constant": "constant",
-    "invscaling": "power",
-    "adaptive": "constant",
-    "pa1": "constant",
-    "pa2": "constant",
-    "epoch_decay": "epoch_decay",
-}
-PENALTIES = ("l2", "l1", "elasticnet", None)
 UNBOUNDED = ("squared_error", "squared_hinge", "squared_epsilon_insensitive", "poisson")
 MOST = 1e12  # a derivative beyond it is cut, as in scikit-learn's own
-FLOATS = [np.float64, np.float32]
-DENSE = 0.75  # with fewer non-zeros a dense array is trained on as a sparse one
 
 
 def can_go_on(estimator: Any) -> bool:
@@ -111,75 +95,7 @@ class LinearSGD:
         return tags
 
     def _check(self, partial: bool = False) -> None:
-        """Raise if a parameter has a value that it may not have."""
-        loss = self._loss()
-        one_of("penalty", self.penalty, PENALTIES)
-        one_of("learning_rate", self.learning_rate, tuple(SCHEDULES))
-        one_of("optimizer", self.optimizer, ("sgd", "sdca", *coordinate.RULES))
-        for name in ("fit_intercept", "shuffle", "warm_start", "early_stopping", "positive"):
-            flag(name, getattr(self, name))
-        for name in ("max_iter", "n_iter_no_change"):
-            count(name, getattr(self, name), 1)
-        for name in ("alpha", "epsilon"):
-            number(name, getattr(self, name), 0)
-        number("eta0", self.eta0, 0, open_below=True)
-        number("power_t", self.power_t, -math.inf)
-        if self.max_norm is not None:
-            number("max_norm", self.max_norm, 0, open_below=True)
-        for name in ("tol", "time_budget"):
-            if getattr(self, name) is not None:
-                number(name, getattr(self, name), 0)
-        if self.target is not None:
-            number("target", self.target, -math.inf)
-        if self.l1_ratio is not None:
-            number("l1_ratio", self.l1_ratio, 0, 1)
-        elif self.penalty == "elasticnet":
-            raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
-        if not 0 < number("validation_fraction", self.validation_fraction, 0, 1) < 1:
-            raise ValueError("validation_fraction must not be 0 or 1")
-        if self.intercept_rate not in ("auto", "sklearn"):
-            number("intercept_rate", self.intercept_rate, 0, open_below=True)
-        if type(self.average).__name__ not in ("bool", "bool_"):
-            count("average", self.average, 1)
-        if self.n_jobs is not None and (count("n_jobs", self.n_jobs, -(1 << 62)) == 0):
-            raise ValueError("n_jobs must be None or an integer other than 0, got 0")
-        needed = "hinge" if self._kind == "SGDClassifier" else "epsilon_insensitive"
-        if self.learning_rate in ("pa1", "pa2") and loss != self.loss_functions[needed][0]:
-            raise ValueError(
-                f"Learning rate {self.learning_rate!r} only works with loss {needed!r}"
-            )
-        Checkpoint("" if self.checkpoint is None else self.checkpoint, self.checkpoint_every)
-        if self.optimizer == "sdca":
-            refuse(self, loss)
-        elif self.optimizer != "sgd" and self.learning_rate in ("pa1", "pa2"):
-            raise ValueError(f"learning_rate {self.learning_rate!r} needs optimizer='sgd'")
-        limits = ("positive", "max_norm", "early_stopping", "checkpoint")
-        others = {name: getattr(self, name) for name in limits}
-        others["penalty"] = self.penalty if self.penalty in ("l1", "elasticnet") else None
-        others["optimizer"] = "sdca" if self.optimizer == "sdca" else None
-        together = getattr(self, "multi_class", "ovr")
-        others["multi_class"] = None if together == "ovr" else together
-        check_polish(self.polish, loss, **others)
-        if self.optimizer == "ftrl" and self.learning_rate not in ("optimal", "constant"):
-            raise ValueError(
-                "optimizer='ftrl' needs a constant step: learning_rate must be 'optimal' or "
-                f"'constant', got {self.learning_rate!r}"
-            )
-        if self.deterministic is not None:
-            flag("deterministic", self.deterministic)
-        order = check_order(self.order)
-        if partial and not isinstance(order, str):
-            raise ValueError("order must be a name with partial_fit, which knows no epochs")
-        if self._kind == "SGDClassifier":
-            linear_multi.refuse(self)
-        if partial and self.early_stopping:
-            raise ValueError("early_stopping should be False with partial_fit")
-        if self.power_t < 0:
-            warnings.warn(
-                "Negative values for `power_t` are deprecated: use values in [0, inf)",
-                FutureWarning,
-                stacklevel=4,
-            )
+        check(self, partial)
 
     def _loss(self) -> Any:
         """Return the runner's loss: a name, or a compiled function."""
@@ -338,7 +254,7 @@ class LinearSGD:
         if not partial:
             labels = self.classes_[y] if self._kind == "SGDClassifier" else y
             told = told_of(self, X, labels, sample_weight, W, b)
-        weight = _weights(sample_weight, X)
+        weight = weights_of(sample_weight, X)
         train = np.ones(X.shape[0], bool)
         judge, state = None, self._draws(partial)
         if validation is not None:
@@ -355,9 +271,9 @@ class LinearSGD:
             X, y, weight = X[train], y[train], None if weight is None else weight[train]
         epochs = 1 if partial else self.max_iter
         settings, why = self._settings(epochs, partial, sparse.issparse(X), state, train)
-        rows = Rows(_as_rows(X), settings)
+        rows = Rows(as_rows(X), settings)
         problems = [
-            Targets(rows, **target, weights=_product(weight, more, rows.dtype))
+            Targets(rows, **target, weights=product(weight, more, rows.dtype))
             for target, more in self._problems(y)
         ]
         deadline = None if self.time_budget is None else time.perf_counter() + self.time_budget
@@ -611,42 +527,8 @@ class LinearSGD:
 NUMBERS = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 
 
-def _weights(sample_weight: Any, X: Any) -> np.ndarray | None:
-    if sample_weight is None:
-        return None
-    given = np.asarray(sample_weight)
-    if given.shape == (X.shape[0],) and not given.any():
-        return np.zeros(given.shape)  # who trains says what is wrong with it
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    if (weight < 0).any():
-        raise ValueError("sample_weight must not be negative")
-    return weight
-
-
-def _product(weight: Any, more: Any, dtype: np.dtype) -> np.ndarray | None:
-    if weight is None and more is None:
-        return None
-    product = np.multiply(1.0 if weight is None else weight, 1.0 if more is None else more)
-    return np.ascontiguousarray(product, dtype)
-
-
 def _overflow(epoch: int, message: str) -> str:
     return (
         f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
         f"StandardScaler or MinMaxScaler might help. {message}"
     )
-
-
-def _as_rows(X: Any) -> Any:
-    """Return X as CSR: a sparse one as it is, a dense one wrapped, or converted if mostly 0."""
-    if sparse.issparse(X):
-        return X
-    n, d = X.shape
-    if np.count_nonzero(X) < DENSE * X.size:
-        return sparse.csr_matrix(X)
-    X = np.ascontiguousarray(X)
-    rows = sparse.csr_matrix((n, d), dtype=X.dtype)
-    rows.data = X.reshape(-1)
-    rows.indices = np.tile(np.arange(d, dtype=np.int32), n)
-    rows.indptr = np.arange(n + 1, dtype=np.int64) * d
-    return rows

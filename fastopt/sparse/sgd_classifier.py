@@ -17,7 +17,8 @@ from fastopt.data import Dataset
 from fastopt.sparse import datasets
 from fastopt.sparse.callbacks import CallbackSupportMixin, with_callbacks
 from fastopt.sparse.datasets import unpacked
-from fastopt.sparse.linear_sgd import FLOATS, LinearSGD, can_go_on
+from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_sgd import LinearSGD, can_go_on
 
 
 def _can_say(estimator: Any) -> bool:

@@ -15,7 +15,8 @@ from fastopt.data import Dataset
 from fastopt.sparse import datasets
 from fastopt.sparse.callbacks import CallbackSupportMixin, with_callbacks
 from fastopt.sparse.datasets import unpacked
-from fastopt.sparse.linear_sgd import FLOATS, LOSSES, NUMBERS, LinearSGD, can_go_on
+from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_sgd import LOSSES, NUMBERS, LinearSGD, can_go_on
 
 
 class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimator):
