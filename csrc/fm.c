@@ -107,7 +107,8 @@ static void loss_body(void *ctx, int k, int n) {
         margins_of(p, b, margin);
         for (ptrdiff_t j = 0, i = b * PASS; j < PASS && i < s->rows; j++, i++) {
             const double y = !s->codes ? number(s, s->y, i) : s->codes[i] == s->positive ? 1 : -1;
-            sum += (s->weights ? number(s, s->weights, i) : 1) * value(margin[j], y, m->shape);
+            const double weight = s->weights ? number(s, s->weights, i) : 1;
+            if (weight != 0) sum += weight * value(margin[j], y, m->shape);
         }
         p->out[b] = sum;
     }

@@ -252,7 +252,8 @@ void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) 
     const double t = row_of(run, block), next = row_of(run, block + 1);
     const double end = next > t ? next : t + 1; /* an empty block has a step too */
     const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
-    me->walk.keep = exp(-run->l2 * step);
+    const double keep = exp(-run->l2 * step);
+    me->walk.keep = keep > 1e-12 ? keep : 1e-12; /* as in total_step: the scale is a divisor */
     me->walk.step = run->schedule == FO_CONSTANT ? run->step
                     : run->schedule == FO_POWER  ? step
                     : run->l2 > 0                ? -expm1(-run->l2 * step) / run->l2
@@ -273,9 +274,10 @@ void fo_hogwild_train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t h
                      : run->coordinate
                          ? kernels->coordinate[run->coordinate->rule][s->dtype][s->index_type]
                          : kernels->train[run->careful][run->loss][s->dtype][s->index_type];
-    if (me->walk.keep > 0.9 && !(me->walk.max_norm > 0)) {
+    /* With more workers keep is 0.9 at least, and a batch leaves a scale that float32 can hold. */
+    if (run->mode != FO_SERIAL || (me->walk.keep > 0.9 && !(me->walk.max_norm > 0))) {
         rows(s, &me->walk, model_of(run, me), low, high);
-    } else { /* serial alone: a block of such rows would leave a scale of nothing */
+    } else { /* a block of such rows would leave a scale of nothing */
         for (ptrdiff_t i = low; i < high; i++) {
             rows(s, &me->walk, model_of(run, me), i, i + 1);
             if (me->walk.scale < SMALL) fold_serial(run);
@@ -465,8 +467,10 @@ static void loss_body(void *ctx, int k, int n) {
         const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
         losses_of(p, low, high, loss);
         double sum = 0;
-        for (ptrdiff_t i = low; i < high; i++)
-            sum += (s->weights ? element(s->dtype, s->weights, i) : 1) * loss[i - low];
+        for (ptrdiff_t i = low; i < high; i++) {
+            const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
+            if (weight != 0) sum += weight * loss[i - low]; /* a loss may be infinite */
+        }
         p->out[b] = sum;
     }
 }

@@ -46,7 +46,7 @@ static double row_factor(const fo_hogwild *run, fo_worker *me, ptrdiff_t i) {
         fo_ask(walk->user, p, y, &g);
     else
         g = kernels->derivative[run->loss](p, y, walk->shape);
-    g *= weight;
+    g = weight > 0 ? g * weight : 0;
     walk->scale *= walk->keep;
     walk->intercept -= walk->gain * walk->step * g;
     walk->diverged |= !(fabs(p) <= 1e30);

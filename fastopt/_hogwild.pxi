@@ -24,6 +24,7 @@ cdef extern from "hogwild.h" nogil:
         Py_ssize_t classes
         const void *weights
     ctypedef struct fo_walk:
+        double step
         double scale
         double intercept
         double gain
@@ -405,6 +406,7 @@ cdef class Hogwild:
             self.run.full = fo_samples_full(&samples.s)
         self.begin_intercepts(intercept)
         for k in range(workers):
+            self.run.worker[k].walk.step = step  # of columns brought up to date before any row
             self.run.worker[k].walk.scale = 1
             self.run.worker[k].walk.gain = gain
             self.run.worker[k].walk.shape = shape

@@ -53,6 +53,6 @@ def multi_at(str loss, scores, Py_ssize_t code, derivative):
     cdef Py_buffer *p = buffers.take("scores", scores)
     cdef Py_buffer *g = buffers.take("derivative", derivative, True)
     if dtype_of(p) != FO_F64 or dtype_of(g) != FO_F64 or p.shape[0] != g.shape[0] \
-            or not 0 <= code < p.shape[0]:
+            or p.shape[0] < 2 or not 0 <= code < p.shape[0]:
         raise ValueError("scores and derivative must be float64 of one size, with a class for code")
     return fo_multi_at(which, p.shape[0], <const double *>p.buf, code, <double *>g.buf)

@@ -521,7 +521,7 @@ def _of_classes(
         raise TypeError(f"y must be integers, the class of each row, got {labels.dtype}")
     if labels.shape != (n,):
         raise ValueError(f"y must have shape {(n,)}, got {labels.shape}")
-    labels = np.ascontiguousarray(labels, np.int64)
+    labels = np.require(labels, np.int64, ["C", "A"])
     if not _core.labels_within(labels, classes):
         row = int(np.argmax((labels < 0) | (labels >= classes)))
         raise ValueError(f"y must be in [0, {classes}), got {labels[row]} at {row}")

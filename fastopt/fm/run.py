@@ -167,8 +167,10 @@ class Training:
         before = self.first * self.batches  # of earlier runs
         while self.done < end:
             count, start = min(self.slice, end - self.done), time.perf_counter()
-            native.slice(before + self.done, before + self.done + count, self.result.threads)
-            self.done += count
+            try:
+                native.slice(before + self.done, before + self.done + count, self.result.threads)
+            finally:  # Ctrl-C in a slice is raised once it is done
+                self.done += count
             self.slice = next_slice(count, time.perf_counter() - start)
             if native.diverged:
                 self._finish("diverged", "")

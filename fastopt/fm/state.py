@@ -120,6 +120,8 @@ class State:
         self.extra = aligned(self.columns * 2, self.dtype)
         of_weights, of_factors = self.units.squares
         self.square = of_weights
+        tiny = float(np.finfo(self.dtype).tiny)
+        of_weights, of_factors = max(of_weights, tiny), max(of_factors, tiny)
         self.extra[0::2], self.extra[1::2] = 0, of_weights
         table = self.rows.reshape(self.columns, -1)
         table[:, : self.padded], table[:, self.padded :] = 0, of_factors

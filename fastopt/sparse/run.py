@@ -233,8 +233,10 @@ class Run:
         elif self.unit > 1:
             batches = self.native.batches - within
         batches = max(1, min(batches, end - self.batches_done))
-        self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
-        self.batches_done += batches
+        try:
+            self.native.slice(self.batches_done, self.batches_done + batches, self.threads)
+        finally:  # Ctrl-C in a slice is raised once it is done
+            self.batches_done += batches
         return batches
 
 
