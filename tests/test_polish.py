@@ -71,7 +71,8 @@ def test_it_is_within_a_millionth_of_the_optimum(loss, dtype, threads):
     found = objective(loss, X, y, 1e-3, result.w, result.intercept, weight)
     assert found <= least + 2e-6 * abs(least)
     assert result.history[-1]["objective"] == pytest.approx(found, rel=1e-6)
-    assert result.epochs == result.history[-1]["epoch"] > 2 and result.w.dtype == dtype
+    assert result.epochs >= result.history[-1]["epoch"] > 2  # the proof takes a pass too
+    assert result.w.dtype == dtype
 
 
 @pytest.mark.parametrize("pointers", ["i4", "i8"])

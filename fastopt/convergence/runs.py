@@ -112,6 +112,8 @@ class Recorder:
         value = float(self.problem.fun(x))
         norm = float(np.linalg.norm(self._gradient(x).astype(np.float64)))
         if not (math.isfinite(value) and math.isfinite(norm) and np.isfinite(x).all()):
+            if not self.rows:
+                raise ValueError("fun and grad must be finite at x0")
             self.status = "diverged"
             raise Done
         self.rows.append((value, norm, now - self.start - self.idle, self.calls))

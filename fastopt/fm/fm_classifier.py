@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import validate_data
 
 from fastopt.fm.machines import Machine, log_odds
-from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_inputs import FLOATS, pair
 from fastopt.sparse.linear_sgd import LOSSES
 from fastopt.sparse.models import LinearModel
 
@@ -247,7 +247,7 @@ class FMClassifier(ClassifierMixin, Machine, BaseEstimator):
         self._begin(classes, y)
         if validation is not None:
             Z, labels = validate_data(
-                self, *validation, accept_sparse="csr", dtype=FLOATS, reset=False
+                self, *pair(validation), accept_sparse="csr", dtype=FLOATS, reset=False
             )
             validation = Z, self._codes(labels, "validation")
         self._learn(X, self._codes(y), sample_weight, validation=validation)

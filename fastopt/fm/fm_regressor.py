@@ -11,7 +11,7 @@ from sklearn.model_selection import ShuffleSplit
 from sklearn.utils.validation import validate_data
 
 from fastopt.fm.machines import Machine
-from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_inputs import FLOATS, pair
 from fastopt.sparse.sgd_regressor import SGDRegressor
 
 
@@ -199,7 +199,7 @@ class FMRegressor(RegressorMixin, Machine, BaseEstimator):
         self._check()
         X, y = self._targets(X, y, reset=True)
         if validation is not None:
-            validation = self._targets(*validation, reset=False, name="validation")
+            validation = self._targets(*pair(validation), reset=False, name="validation")
         self._learn(X, y, sample_weight, validation=validation)
         return self
 

@@ -233,4 +233,8 @@ def _labels(y: Any, X: np.ndarray) -> np.ndarray:
     y = np.asarray(y)
     if y.shape != (len(X),):
         raise ValueError(f"y must have shape {(len(X),)}, got {y.shape}")
+    if y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.floor(y))).all():
+        raise ValueError("y must hold classes: whole numbers or strings, not fractions or NaN")
+    if y.dtype.kind == "O" and len({type(label) for label in y.tolist()}) > 1:
+        raise TypeError("y must hold labels of one type")
     return y

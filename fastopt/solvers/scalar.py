@@ -157,9 +157,15 @@ def newton_optimum(
         if not callable(value):
             raise TypeError(f"{name} must be callable, got {value!r}")
     found = _solve("root", fprime, x0, fprime2, None, args, None, tol, rtol, maxiter)
-    curvature = _value("fprime2", fprime2(found.x, *args))
-    kind = "minimum" if curvature > 0 else "maximum" if curvature < 0 else "inflection"
-    return found._replace(kind=kind, nfev=found.nfev + 1)
+    if not found.success:
+        return found
+    # by the slopes on both sides: near an inflection the curvature has a sign too
+    side = 1e-3 * max(1.0, abs(found.x))
+    below, above = (_value("fprime", fprime(found.x + d, *args)) for d in (-side, side))
+    kind = "inflection"
+    if below < 0 < above or below > 0 > above:
+        kind = "minimum" if above > 0 else "maximum"
+    return found._replace(kind=kind, nfev=found.nfev + 2)
 
 
 def _value(name: str, value: Any) -> float:

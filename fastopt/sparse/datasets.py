@@ -27,6 +27,8 @@ def unpacked(X: Any, y: Any, sample_weight: Any = None, name: str = "y") -> tupl
     From a cache the rows are mapped into memory: those that it does not hold are read when training
     comes to them.
     """
+    if isinstance(X, CSR):
+        return matrix(X), y, sample_weight
     if not isinstance(X, Dataset):
         return X, y, sample_weight
     if y is not None:

@@ -30,6 +30,7 @@ LOSSES: dict[str, Callable[[float], tuple[bool, bool, float, float, float, float
     "squared_epsilon_insensitive": lambda e: (False, False, -math.inf, math.inf, 0.5, e),
     "quantile": lambda q: (False, False, q - 1.0, q, 0.0, 0.0),
 }
+SIDE = 0.1  # of the targets' spread: how far to look along the intercept
 ROUNDS = 8  # in an epoch, at least: workers that seldom see each other's changes get stuck
 
 
@@ -170,8 +171,10 @@ def sdca(
         time_budget = number("time_budget", time_budget, 0, open_below=True)
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)
-    Targets(rows, y=targets(y, rows.n, rows.dtype, loss)).give(rows.samples)
-    return ascend(rows, tol, time_budget, callback, bool(track_objective))
+    y = targets(y, rows.n, rows.dtype, loss)
+    Targets(rows, y=y).give(rows.samples)
+    spread = float(np.std(y, dtype=np.float64))
+    return ascend(rows, tol, time_budget, callback, bool(track_objective), spread=spread)
 
 
 def team(rows: Rows) -> tuple[int, int, str]:
@@ -194,10 +197,14 @@ def ascend(
     callback: Callback | None,
     track: bool,
     target: float = -math.inf,
+    spread: float = 1.0,
     problem: int = 0,
     problems: int = 1,
 ) -> DualResult:
-    """Train on rows that have their targets; also stop at an objective of at most `target`."""
+    """Train on rows that have their targets; also stop at an objective of at most `target`.
+
+    `spread` is the standard deviation of the targets, about.
+    """
     settings, samples, n = rows.settings, rows.samples, rows.n
     workers, stretch, reason = team(rows)
     columns = -(-samples.columns // 64) * 64
@@ -239,9 +246,22 @@ def ascend(
         gap, loss = run.measure(workers)
         norm = float(np.square(w, dtype=np.float64).sum())
         result.objective = loss / n + settings.l2 / 2 * norm
-        # what the intercept still moves, times the slope along it
-        moves = float(rows.gain) / (settings.l2 * n) * run.imbalance
-        result.gap = max(gap, 0.0) / n + abs(run.imbalance * moves) / n
+        # the slope along the intercept, times how far that one still is from its optimum
+        far = abs(float(rows.gain) / (settings.l2 * n) * run.imbalance)
+        gap = max(gap, 0.0) / n
+        if far and (tol == 0 or gap + far * abs(run.imbalance) / n <= tol * result.objective):
+            far = max(far, distance(loss))
+        result.gap = gap + far * abs(run.imbalance) / n
+
+    def distance(loss: float) -> float:
+        """Return how far the intercept is from its optimum, by a parabola through three losses."""
+        side = SIDE * (spread or 1.0)
+        below, above = (
+            samples.loss(settings.loss, settings.shape, w, run.intercept + d, workers)
+            for d in (-side, side)
+        )
+        bend = below - 2 * loss + above
+        return abs(above - below) / 2 / bend * side if bend > 0 else math.inf
 
     def finish(status: str, message: str) -> DualResult:
         result.status, result.message = status, message

@@ -51,6 +51,7 @@ def ascend(
     targets.give(rows.samples)
     left = None if deadline is None else max(deadline - time.perf_counter(), 1e-9)
     goal = -math.inf if target is None else target
-    result = dual.ascend(rows, tol or 0.0, left, callback, False, goal, problem, problems)
+    spread = 1.0 if targets.y is None else float(np.std(targets.y, dtype=np.float64))
+    result = dual.ascend(rows, tol or 0.0, left, callback, False, goal, spread, problem, problems)
     result.beta = None  # as many numbers as rows, which nobody asks for here
     return result

@@ -33,6 +33,13 @@ def product(weight: Any, more: Any, dtype: np.dtype) -> np.ndarray | None:
     return np.ascontiguousarray(product, dtype)
 
 
+def pair(validation: Any) -> tuple[Any, Any]:
+    """Return validation as X and y."""
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise ValueError("validation must be a pair (X, y)")
+    return validation[0], validation[1]
+
+
 def as_rows(X: Any) -> Any:
     """Return X as CSR: a sparse one as it is, a dense one wrapped, or converted if mostly 0."""
     if sparse.issparse(X):

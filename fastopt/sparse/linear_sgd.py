@@ -228,7 +228,8 @@ class LinearSGD:
         rows = self.t_ - 1
         states = getattr(self, "_states", None)
         states = states[k] if states else None
-        if not self.average or not hasattr(self, "_averaged") or not self._averaged[k]:
+        averaged = getattr(self, "_averaged", ())
+        if not self.average or k >= len(averaged) or not averaged[k]:
             return Past(rows, states=states)
         which = slice(None) if self._together else k
         mean = np.atleast_2d(self._average_coef)[which]
@@ -283,7 +284,7 @@ class LinearSGD:
             more: dict[str, Any] = {"past": self._past(k)}
             if self.learning_rate == "optimal":
                 states = more["past"].states
-                if hasattr(self, "_steps"):
+                if len(getattr(self, "_steps", ())) == len(problems):
                     more["step"] = self._steps[k]
                 elif states is not None and states.rule == self.optimizer:
                     more["step"] = states.step  # warm_start

@@ -1,7 +1,8 @@
 """From a good model to the optimum: L-BFGS on all rows, for smooth losses.
 
-With l2 > 0 the objective is strongly convex: it is at most |g|^2 / (2 l2) above its minimum, g
-being its gradient. An intercept, which is not penalised, may still move it a little further.
+With l2 > 0 the objective is strongly convex in the weights: it is at most |g|^2 / (2 l2) above its
+minimum, g being its gradient. What an intercept, which has no penalty, may still bring is estimated
+from the curvature along it.
 """
 
 from __future__ import annotations
@@ -81,6 +82,22 @@ class _Sum:
         g[-1] *= self.root
         return total / self.rows.n + settings.l2 / 2 * float(x[:-1] @ x[:-1]), g.copy()
 
+    def within(self, x: np.ndarray, g: np.ndarray) -> float:
+        """Return how far above its minimum the objective is at x, g being its gradient there.
+
+        At most |g|^2 / (2 l2) for the weights; for the intercept, which has no penalty, about what
+        a parabola with the curvature there has.
+        """
+        square = float(g[:-1] @ g[:-1])
+        bound = square / (2 * self.rows.settings.l2) if square else 0.0
+        slope = float(g[-1])
+        if slope and bound < math.inf:
+            ahead = x.copy()
+            ahead[-1] += 1e-3 * max(1.0, abs(float(x[-1])), 1 / self.root)
+            curvature = (float(self(ahead)[1][-1]) - slope) / float(ahead[-1] - x[-1])
+            bound += slope**2 / (2 * curvature) if curvature > 0 else math.inf
+        return bound
+
     def intercept(self, x: np.ndarray) -> float:
         return self.fixed + self.root * float(x[-1])
 
@@ -119,8 +136,10 @@ def polish(rows: Rows, target: Targets, result: HogwildResult, options: dict[str
         record = {"epoch": result.epochs, "seconds": result.seconds, "rows": result.rows}
         result.history.append(record | {"objective": value})
         first = square if math.isinf(first) else first
-        if l2 > 0 and square / (2 * l2) <= WITHIN * abs(value):
-            return f"the objective is within {square / (2 * l2):.2g} of its minimum"
+        if l2 > 0 and square - state.g[-1] ** 2 <= 2 * l2 * WITHIN * abs(value):
+            left = total.within(state.x, state.g)
+            if left <= WITHIN * abs(value):
+                return f"the objective is within {left:.2g} of its minimum"
         if l2 == 0 and square <= WITHIN**2 * first:
             return "the gradient has vanished"
         if value <= goal:

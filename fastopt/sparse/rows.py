@@ -255,6 +255,10 @@ class Rows:
         #: The mean squared norm of the rows.
         self.mean_norm = squares / len(picked)
         gain = self.mean_square if settings.gain is None else settings.gain
+        if settings.gain is None and settings.step is None:
+            # L2 bounds automatic steps; for small X to below what the intercept needs
+            first = 1 / (self.mean_norm + self.mean_square) if self.mean_norm else 0.0
+            gain *= max(1.0, first * settings.l2 / LARGEST_DECAY)
         self.gain = gain if settings.fit_intercept else 0.0
         self._curvature: tuple[np.ndarray, float] | None = None
         self._sparsity: dict[str, float] = {}

@@ -17,7 +17,7 @@ from fastopt.data import Dataset
 from fastopt.sparse import datasets
 from fastopt.sparse.callbacks import CallbackSupportMixin, with_callbacks
 from fastopt.sparse.datasets import unpacked
-from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_inputs import FLOATS, pair
 from fastopt.sparse.linear_sgd import LinearSGD, can_go_on
 
 
@@ -333,7 +333,7 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
             if isinstance(validation, Dataset):
                 validation = unpacked(validation, None)[:2]
             Z, labels = validate_data(
-                self, *validation, accept_sparse="csr", dtype=FLOATS, reset=False
+                self, *pair(validation), accept_sparse="csr", dtype=FLOATS, reset=False
             )
             validation = Z, self._codes(labels, "validation")
         shape = (1 if len(classes) == 2 else len(classes), X.shape[1])

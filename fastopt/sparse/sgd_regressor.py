@@ -15,7 +15,7 @@ from fastopt.data import Dataset
 from fastopt.sparse import datasets
 from fastopt.sparse.callbacks import CallbackSupportMixin, with_callbacks
 from fastopt.sparse.datasets import unpacked
-from fastopt.sparse.linear_inputs import FLOATS
+from fastopt.sparse.linear_inputs import FLOATS, pair
 from fastopt.sparse.linear_sgd import LOSSES, NUMBERS, LinearSGD, can_go_on
 
 
@@ -280,7 +280,7 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         if validation is not None:
             if isinstance(validation, Dataset):
                 validation = unpacked(validation, None)[:2]
-            validation = self._targets(*validation, reset=False, name="validation")
+            validation = self._targets(*pair(validation), reset=False, name="validation")
         W, b = self._start((1, X.shape[1]), X.dtype, coef_init, intercept_init)
         self._learn(X, y, W, b, sample_weight, validation=validation)
         return self
