@@ -107,3 +107,26 @@ def test_an_inflection_is_no_minimum():
 def test_a_problem_that_begins_outside_its_domain():
     with pytest.raises(ValueError, match="fun and grad must be finite at x0"):
         fastopt.compare((lambda x: np.nan, lambda x: x, np.ones(3)), ["SGD"], steps=5, lr=0.1)
+
+
+def test_a_machine_that_is_worse_than_the_mean_says_so():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 6))
+    y = 10 * (X[:, 0] * X[:, 1] - X[:, 2]) + 5
+    with pytest.warns(RuntimeWarning, match="scale the columns of X"):
+        fastopt.FMRegressor(random_state=0).fit(X * 1e3, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        fastopt.FMRegressor(random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam", "ftrl"])
+def test_estimators_learn_the_intercept_at_any_scale(optimizer, scale):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(2000, 4)) * scale, rng.random(2000) < 0.9
+    model = fastopt.SGDClassifier("log_loss", optimizer=optimizer, random_state=0).fit(X, y)
+    p = np.where(y, 1, -1) * model.decision_function(X)
+    share = y.mean()
+    constant = -share * np.log(share) - (1 - share) * np.log(1 - share)
+    assert np.logaddexp(0, -p).mean() <= 1.05 * constant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,16 @@ class Machine:
                 self.__dict__.pop(name, None)
             raise ValueError(f"fit diverged: {bad.message}")
         self._keep(states, settings, results)
+        reached = results[0].history[-1].get("objective", 0.0) if results[0].history else 0.0
+        if self.loss == "squared_error" and reached > np.average(
+            np.square(y - np.average(y, weights=weight)), weights=weight
+        ):
+            warnings.warn(
+                "the model is worse than the mean of y: scale the columns of X with StandardScaler "
+                "or MaxAbsScaler, or take a smaller eta0",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _split(
         self, X: Any, y: np.ndarray, weight: Any, validation: tuple[Any, np.ndarray] | None

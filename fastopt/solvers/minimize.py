@@ -89,10 +89,10 @@ def minimize(
         ``intermediate_result``, with a result that has x and fun; it ends the solver by returning
         True or raising StopIteration.
     options : dict, optional
-        For all but random search: gtol (1e-5, in float32 1e-4), the largest component of the
-        gradient that is accepted; ftol (0: never), the relative fall of the value by one iteration
-        at which it ends too; maxiter (200 n, at least 15,000); maxfev (none), looked at after each
-        iteration.
+        For all but random search: gtol (1e-5, in float32 1e-4, 1e-2 of differences), the largest
+        component of the gradient that is accepted; ftol (0: never), the relative fall of the value
+        by one iteration at which it ends too; maxiter (200 n, at least 15,000); maxfev (none),
+        looked at after each iteration.
 
         "l-bfgs", "l-bfgs-b", "owl-qn": memory (10). "l-bfgs", "cg", "bfgs", "newton",
         "newton-cg", "l-bfgs-b": c1 (1e-4) and c2 (0.9, for "cg" 0.1) of the line search. "cg": beta

@@ -259,6 +259,8 @@ class Rows:
             # L2 bounds automatic steps; for small X to below what the intercept needs
             first = 1 / (self.mean_norm + self.mean_square) if self.mean_norm else 0.0
             gain *= max(1.0, first * settings.l2 / LARGEST_DECAY)
+        if settings.by_column:  # whose steps are of the size of a weight
+            gain = min(1.0, self.mean_square) if settings.step is None else 1.0
         self.gain = gain if settings.fit_intercept else 0.0
         self._curvature: tuple[np.ndarray, float] | None = None
         self._sparsity: dict[str, float] = {}
