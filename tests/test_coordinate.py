@@ -224,7 +224,7 @@ def test_near_the_optimum(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_two_threads_learn_as_well(rule):
+def test_two_threads_learn_as_well(rule, need_threads):
     X, y, _ = make(n=6000, d=300)
     given = {"optimizer": rule, "l2": 1e-3, "epochs": 10, "step": 0.1, "track_objective": True}
     alone = fastopt.hogwild(X, y, threads=1, **given)

@@ -26,7 +26,7 @@ def rows(n=20_000, d=50, per_row=10, dtype="f4", seed=0):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("how", [{"mode": "copies"}, {"mode": "shared"}, {"deterministic": True}])
-def test_the_largest_step_that_several_workers_may_take(how, dtype):
+def test_the_largest_step_that_several_workers_may_take(how, dtype, need_threads):
     X, y = rows(dtype=dtype)
     for schedule in ("constant", "epoch_decay"):
         same = {"loss": "hinge", "l2": 1.0, "step": 0.1, "schedule": schedule, "epochs": 3}
