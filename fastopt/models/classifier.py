@@ -23,12 +23,12 @@ ONE_AGAINST_REST = {
 
 
 class LinearClassifier(Linear):
-    r"""Classes by the scores x W + b, trained on dense data by any rule or solver.
+    """Classes by the scores x W + b, trained on dense data by any rule or solver.
 
     Parameters
     ----------
     loss : {"softmax", "multiclass_hinge", "crammer_singer", "logistic", "hinge", \
-            "squared_hinge"} or callable
+"squared_hinge"} or callable
         Of all classes together, or of each class against the rest (the last three; two classes
         have one score then). A callable is one of classes: scores, labels, ``weight=``, ``out=``
         -> value, gradient, such as `functools.partial(losses.multiclass_hinge, delta=10)`.

@@ -12,7 +12,7 @@ from fastopt.models.linear import Linear, dense, sample_weights
 
 
 class LinearRegressor(Linear):
-    r"""Numbers by x W + b, trained on dense data by any rule or solver.
+    """Numbers by x W + b, trained on dense data by any rule or solver.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class LinearRegressor(Linear):
         ``weight=``, ``out=`` -> value, gradient, such as
         ``functools.partial(losses.quantile, quantile=0.9)``.
     penalty, alpha, l1_ratio, optimizer, lr, solver, max_iter, batch_size, tol, fit_intercept, \
-            initializer, random_state
+initializer, random_state
         As in `LinearClassifier`.
 
     Attributes
