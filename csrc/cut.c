@@ -101,17 +101,13 @@ static ptrdiff_t end_of(const fo_graph *g, ptrdiff_t i) {
                                    : (ptrdiff_t)((const int64_t *)g->ends)[i];
 }
 
-static double element(int dtype, const void *x, ptrdiff_t i) {
-    return dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
 typedef struct {
     ptrdiff_t u, v;
     double weight;
 } edge;
 
 static edge edge_at(const fo_graph *g, ptrdiff_t e) {
-    return (edge){end_of(g, 2 * e), end_of(g, 2 * e + 1), element(g->dtype, g->weights, e)};
+    return (edge){end_of(g, 2 * e), end_of(g, 2 * e + 1), fo_element(g->dtype, g->weights, e)};
 }
 
 int fo_graph_check(const fo_graph *g, ptrdiff_t *where) {
@@ -134,7 +130,7 @@ double fo_graph_variation(const fo_graph *g, const void *x) {
         double distance = 0;
         for (ptrdiff_t k = 0; k < n; k++)
             distance +=
-                fabs(element(g->dtype, x, at.u * n + k) - element(g->dtype, x, at.v * n + k));
+                fabs(fo_element(g->dtype, x, at.u * n + k) - fo_element(g->dtype, x, at.v * n + k));
         sum += at.weight * distance;
     }
     return n > 1 ? sum / 2 : sum;
@@ -171,7 +167,7 @@ void fo_cut_outflow(const fo_cut *run, double *out) {
     for (ptrdiff_t e = 0; e < g->edges; e++) {
         const edge at = edge_at(g, e);
         for (ptrdiff_t k = 0; k < n; k++) {
-            const double flow = element(g->dtype, run->f, e * n + k);
+            const double flow = fo_element(g->dtype, run->f, e * n + k);
             out[at.u * n + k] += flow;
             out[at.v * n + k] -= flow;
         }

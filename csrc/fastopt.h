@@ -162,6 +162,10 @@ typedef struct {
     _Atomic int waiting, phase;
 } fo_barrier;
 void fo_wait(fo_barrier *barrier, int n);
+/* Number i of an array of a dtype. */
+static inline double fo_element(int dtype, const void *x, ptrdiff_t i) {
+    return dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+}
 /* Where part k of n equal parts of 0..size-1 begins. */
 static inline ptrdiff_t fo_part(ptrdiff_t size, int k, int n) {
     return size / n * k + size % n * k / n;

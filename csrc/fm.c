@@ -92,10 +92,6 @@ static void predict_body(void *ctx, int k, int n) {
     for (ptrdiff_t b = k; b * PASS < p->s->rows; b += n) margins_of(p, b, p->out + b * PASS);
 }
 
-static double number(const fo_samples *s, const void *x, ptrdiff_t i) {
-    return s->dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
 static void loss_body(void *ctx, int k, int n) {
     const pass *p = (const pass *)ctx;
     const fo_samples *s = p->s;
@@ -106,8 +102,10 @@ static void loss_body(void *ctx, int k, int n) {
         double sum = 0;
         margins_of(p, b, margin);
         for (ptrdiff_t j = 0, i = b * PASS; j < PASS && i < s->rows; j++, i++) {
-            const double y = !s->codes ? number(s, s->y, i) : s->codes[i] == s->positive ? 1 : -1;
-            const double weight = s->weights ? number(s, s->weights, i) : 1;
+            const double y = !s->codes                    ? fo_element(s->dtype, s->y, i)
+                             : s->codes[i] == s->positive ? 1
+                                                          : -1;
+            const double weight = s->weights ? fo_element(s->dtype, s->weights, i) : 1;
             if (weight != 0) sum += weight * value(margin[j], y, m->shape);
         }
         p->out[b] = sum;

@@ -441,10 +441,6 @@ void fo_samples_margins(const fo_samples *s, const void *w, double intercept, do
 
 ptrdiff_t fo_samples_partials(const fo_samples *s) { return (s->rows + BATCH - 1) / BATCH; }
 
-static double element(int dtype, const void *x, ptrdiff_t i) {
-    return dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
 /* The losses of the rows [low, high), at most BATCH. */
 static void losses_of(const pass *p, ptrdiff_t low, ptrdiff_t high, double *out) {
     const fo_samples *s = p->s;
@@ -453,7 +449,7 @@ static void losses_of(const pass *p, ptrdiff_t low, ptrdiff_t high, double *out)
     kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, out);
     for (ptrdiff_t i = low; i < high; i++) {
         const double y =
-            s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
+            s->codes ? (s->codes[i] == s->positive ? 1 : -1) : fo_element(s->dtype, s->y, i);
         out[i - low] = p->user ? fo_ask(p->user, out[i - low], y, &derivative)
                                : kernels->value[p->loss](out[i - low], y, p->shape);
     }
@@ -468,7 +464,7 @@ static void loss_body(void *ctx, int k, int n) {
         losses_of(p, low, high, loss);
         double sum = 0;
         for (ptrdiff_t i = low; i < high; i++) {
-            const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
+            const double weight = s->weights ? fo_element(s->dtype, s->weights, i) : 1;
             if (weight != 0) sum += weight * loss[i - low]; /* a loss may be infinite */
         }
         p->out[b] = sum;

@@ -27,10 +27,6 @@ static void pause_waiting(int k) {
 
 /* ---- one row in two parts ---- */
 
-static double element(int dtype, const void *x, ptrdiff_t i) {
-    return dtype == FO_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
 /* What the row's values are to be multiplied with and added to the weights. The intercept, which is
    the worker's own, moves here. */
 static double row_factor(const fo_hogwild *run, fo_worker *me, ptrdiff_t i) {
@@ -39,8 +35,9 @@ static double row_factor(const fo_hogwild *run, fo_worker *me, ptrdiff_t i) {
     fo_walk *walk = &me->walk;
     const double p =
         walk->scale * kernels->dot[s->dtype][s->index_type](s, run->w, i) + walk->intercept;
-    const double y = s->codes ? (s->codes[i] == s->positive ? 1 : -1) : element(s->dtype, s->y, i);
-    const double weight = s->weights ? element(s->dtype, s->weights, i) : 1;
+    const double y =
+        s->codes ? (s->codes[i] == s->positive ? 1 : -1) : fo_element(s->dtype, s->y, i);
+    const double weight = s->weights ? fo_element(s->dtype, s->weights, i) : 1;
     double g = 0;
     if (walk->user)
         fo_ask(walk->user, p, y, &g);
