@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return `value` if it is among `allowed`."""
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        known = {str(choice).lower(): choice for choice in allowed if choice is not None}
+        near = difflib.get_close_matches(value.lower(), known, 1) if isinstance(value, str) else ()
+        hint = f"; did you mean {known[near[0]]!r}?" if near else ""
+        choices = ", ".join(map(repr, allowed))
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}{hint}")
     return value
 
 

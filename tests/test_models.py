@@ -67,7 +67,7 @@ def test_two_classes_and_one_against_the_rest(three):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_every_loss_separates(three, loss, dtype):
     X, y = three
-    model = LinearClassifier(loss, lr=0.02, random_state=0).fit(X.astype(dtype), y)
+    model = LinearClassifier(loss, lr=0.02, max_iter=20, random_state=0).fit(X.astype(dtype), y)
     assert model.score(X, y) > 0.8 and model.coef_.dtype == np.dtype(dtype)
     assert len(model.history_) == model.n_iter_ == 20
     assert model.history_[-1]["loss"] < model.history_[0]["loss"]
@@ -115,7 +115,7 @@ def test_poisson_and_quantile_regression():
 )
 def test_any_rule_trains(three, optimizer):
     X, y = three
-    model = LinearClassifier(optimizer=optimizer, lr=0.02, random_state=0).fit(X, y)
+    model = LinearClassifier(optimizer=optimizer, lr=0.02, max_iter=20, random_state=0).fit(X, y)
     assert model.score(X, y) > 0.8
 
 
@@ -143,7 +143,7 @@ def test_weights_are_repetitions_in_batches_too(three):
 
 def test_epochs_are_partial_fits_and_seeds_repeat(three):
     X, y = three
-    whole = LinearClassifier(max_iter=3, random_state=5).fit(X, y)
+    whole = LinearClassifier(optimizer="Adam", lr=0.01, max_iter=3, random_state=5).fit(X, y)
     parts = LinearClassifier(random_state=5)
     for _ in range(3):
         parts.partial_fit(X, y, classes=["w", "u", "v"])
@@ -152,7 +152,7 @@ def test_epochs_are_partial_fits_and_seeds_repeat(three):
     assert not np.array_equal(parts.coef_, whole.set_params(random_state=6).fit(X, y).coef_)
     one = LinearRegressor(random_state=0).partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
     assert np.array_equal(
-        one.coef_, LinearRegressor(random_state=0, max_iter=2).fit(X, X[:, 0]).coef_
+        one.coef_, LinearRegressor(lr=0.01, random_state=0, max_iter=2).fit(X, X[:, 0]).coef_
     )
 
 
@@ -171,7 +171,15 @@ def test_what_is_refused(three):
         (LinearClassifier("mse"), (X, y), "loss must be one of"),
         (LinearClassifier(penalty="l3"), (X, y), "penalty"),
         (LinearClassifier(alpha=-1), (X, y), "alpha"),
-        (LinearClassifier(optimizer="Adamm"), (X, y), "optimizer must be one of"),
+        (LinearClassifier(optimizer="adam"), (X, y), "optimizer must be one of.*mean 'Adam'"),
+        (
+            LinearClassifier(initializer="he"),
+            (X, y),
+            "initializer must be one of.*mean 'zeros'|he_",
+        ),
+        (LinearClassifier(solver="lbfgs"), (X, y), "method must be one of.*mean 'l-bfgs'"),
+        (LinearClassifier(solver="l-bfgs", lr=0.1), (X, y), "takes no lr"),
+        (LinearClassifier(solver="l-bfgs", penalty="l1"), (X, y), "owl-qn"),
         (LinearClassifier(), (X, y[:5]), "y must have shape"),
         (LinearClassifier(), (X, np.zeros(len(X))), "two classes"),
         (LinearClassifier(), (X[0], y), "X must have shape"),
@@ -187,16 +195,28 @@ def test_what_is_refused(three):
     with pytest.raises(ValueError, match="not among the classes"):
         LinearClassifier().partial_fit(X, y, classes=["u", "v"])
     with pytest.raises(ValueError, match="columns"):
-        LinearClassifier(max_iter=1).fit(X, y).predict(X[:, :2])
+        LinearClassifier().fit(X, y).predict(X[:, :2])
     with pytest.raises(FloatingPointError, match="smaller lr"):
         LinearRegressor(optimizer="SGD", lr=1e3, max_iter=200).fit(X, X[:, 0])
 
 
 def test_scikit_learn_can_clone_and_search(three):
     from sklearn.base import clone
+    from sklearn.model_selection import cross_val_score
 
     model = LinearClassifier("hinge", lr=0.1, alpha=0.3)
     assert clone(model).get_params() == model.get_params()
+    assert repr(model) == "LinearClassifier('hinge', alpha=0.3, lr=0.1)"
+    X, y = three
+    ours = cross_val_score(LinearClassifier(alpha=0.01), X, y)
+    theirs = cross_val_score(linear.LogisticRegression(C=1 / (0.01 * 192)), X, y)
+    np.testing.assert_allclose(ours, theirs, atol=0.03)  # folds keep the classes' shares
+    number = (y == "u").astype(float)
+    np.testing.assert_allclose(
+        cross_val_score(LinearRegressor(alpha=0), X, number),
+        cross_val_score(linear.LinearRegression(), X, number),
+        atol=1e-6,
+    )
     with pytest.raises(ValueError, match="no parameter is named"):
         model.set_params(strength=1)
 
@@ -222,3 +242,40 @@ def test_owl_qn_is_the_lasso(three):
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-6)
     assert ours.intercept_ == pytest.approx(theirs.intercept_, abs=1e-6)
     assert np.array_equal(ours.coef_ == 0, theirs.coef_ == 0)
+
+
+def test_without_choices_the_optimum_is_found(three):
+    """As scikit-learn's models do: nobody has to know a learning rate."""
+    X, y = three
+    theirs = linear.LogisticRegression(C=1 / (0.01 * len(X)), tol=1e-10, max_iter=5000).fit(X, y)
+    ours = LinearClassifier(alpha=0.01).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4)
+    far = 1e4 * X[:, 0] + 1e6
+    plain = LinearRegressor(alpha=0).fit(X, far)
+    np.testing.assert_allclose(plain.predict(X), far, rtol=1e-6)
+    lasso = LinearRegressor(penalty="l1", alpha=0.8).fit(X, X[:, 0])
+    theirs = linear.Lasso(alpha=0.4, tol=1e-12).fit(X, X[:, 0])
+    np.testing.assert_allclose(lasso.coef_, theirs.coef_, atol=1e-4)
+    steps = LinearRegressor("mae", alpha=0, random_state=0).fit(X, X[:, 0])  # it has kinks
+    np.testing.assert_allclose(steps.predict(X), X[:, 0], atol=0.1)
+    with pytest.warns(RuntimeWarning, match="still falling"):
+        LinearRegressor("mae", random_state=0).fit(X, far)
+    after = LinearClassifier(alpha=0.01, random_state=0).fit(X, y).partial_fit(X, y)
+    assert after.n_iter_ == ours.n_iter_ + 1 and after.score(X, y) > 0.8
+
+
+def test_an_initializer_by_name_is_seeded(three):
+    X, y = three
+    model = LinearClassifier(initializer="he_normal", random_state=3, max_iter=1, lr=1e-12)
+    W = initializers.he_normal((4, 3), seed=3)
+    np.testing.assert_allclose(model.fit(X, y).coef_.T, W, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_score_of_constant_targets_is_scikit_learns():
+    from sklearn.metrics import r2_score
+
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    for y in (np.full(30, 2.0), np.c_[np.full(30, 2.0), X[:, 0]]):
+        model = LinearRegressor(solver="l-bfgs", max_iter=1, alpha=1.0).fit(X, y + X[:, :1].sum())
+        assert model.score(X, y) == pytest.approx(r2_score(y, model.predict(X)))

@@ -38,27 +38,30 @@ class LinearClassifier(Linear):
         Its strength, beside the mean of the losses.
     l1_ratio : float
         The part of L1 in "elasticnet".
-    optimizer : str, class, callable or Optimizer
-        A rule of the library by name or class; a callable that makes one of {"W": W, "b": b}, such
-        as ``functools.partial(fastopt.SGD, lr=0.1, momentum=0.9)``; or an optimizer of such arrays,
-        W of shape (features, scores), which are the model's then.
+    optimizer : str, class, callable or Optimizer, optional
+        What takes steps on batches: a rule of the library by name or class; a callable that makes
+        one of {"W": W, "b": b}, such as ``functools.partial(fastopt.SGD, lr=0.1, momentum=0.9)``;
+        or an optimizer of such arrays, W of shape (features, scores), which are the model's then.
     lr : float or schedule, optional
-        Given to the optimizer, else its own default.
+        Given to the optimizer, else its own default. Alone it asks for "Adam".
     solver : str, optional
-        Instead of steps on batches: a method of `fastopt.minimize`, such as "l-bfgs", over all
-        rows; "owl-qn" for L1.
-    max_iter : int
-        Epochs, or the solver's iterations.
+        What works on all rows at once: a method of `fastopt.minimize`. With neither `optimizer`
+        nor `lr` nor `solver` it is "l-bfgs", or "owl-qn" for a penalty with L1; for losses that
+        have kinks ("hinge", "multiclass_hinge", "crammer_singer", "mae", "quantile"), for
+        callables and in `partial_fit` it is steps of "Adam" with lr = 0.01.
+    max_iter : int, optional
+        The solver's iterations, 1000 by default, or epochs: as many as visit a million rows by
+        default, 20 at least and 1000 at most.
     batch_size : int
         Rows of a step.
     tol : float, optional
         The solver's.
     fit_intercept : bool
         Whether there is a b.
-    initializer : callable, optional
-        Shape -> first W, such as those in `fastopt.initializers`; zeros by default.
+    initializer : str or callable, optional
+        Shape -> first W: a function of `fastopt.initializers` or its name; zeros by default.
     random_state : int, optional
-        Of the order of the rows.
+        Of the order of the rows, and of an initializer given by name.
 
     Attributes
     ----------
@@ -81,12 +84,14 @@ class LinearClassifier(Linear):
     >>> r = np.random.default_rng(0)
     >>> X = np.concatenate([r.normal(c, 1, (100, 2)) for c in ([0, 3], [3, 0], [-3, -3])])
     >>> y = np.repeat(["a", "b", "c"], 100)
-    >>> model = LinearClassifier(lr=0.1, max_iter=10, random_state=0).fit(X, y)
+    >>> model = LinearClassifier().fit(X, y)
     >>> model.predict([[0, 3], [3, 0]]).tolist(), model.score(X, y) > 0.95
     (['a', 'b'], True)
     """
 
     losses = OF_CLASSES | ONE_AGAINST_REST
+    kinks = frozenset({"multiclass_hinge", "crammer_singer", "hinge"})
+    _estimator_type = "classifier"
 
     def __init__(self, loss: str | Callable[..., Any] = "softmax", **options: Any) -> None:
         super().__init__(loss, **options)
@@ -114,7 +119,7 @@ class LinearClassifier(Linear):
         X = dense(X)
         weight = sample_weights(sample_weight, X, relative=True)
         classes, labels = np.unique(_labels(y, X), return_inverse=True)
-        self._begin(X, classes)
+        self._begin(X, classes, self._chosen())
         self._fit(X, self._targets(labels, X), weight)
         return self
 
@@ -202,11 +207,11 @@ class LinearClassifier(Linear):
         W = self._weights["W"]
         return self._weights.get("b", np.zeros(W.shape[1], W.dtype))
 
-    def _begin(self, X: np.ndarray, classes: np.ndarray) -> None:
+    def _begin(self, X: np.ndarray, classes: np.ndarray, solver: str | None = None) -> None:
         if len(classes) < 2:
             raise ValueError(f"y must have two classes or more, got {classes}")
         one = isinstance(self.loss, str) and self.loss in ONE_AGAINST_REST and len(classes) == 2
-        self._start(X.shape[1], 1 if one else len(classes), X.dtype)
+        self._start(X.shape[1], 1 if one else len(classes), X.dtype, solver)
         self.classes_ = classes
 
     def _targets(self, labels: np.ndarray, X: np.ndarray) -> np.ndarray:

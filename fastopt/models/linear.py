@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import math
@@ -13,17 +14,20 @@ from typing import Any
 import numpy as np
 
 import fastopt
-from fastopt import penalties
+from fastopt import initializers, penalties
 from fastopt.checks import count, flag, number, one_of
 from fastopt.minibatches import batches
 
 Loss = Callable[..., tuple[float, np.ndarray]]
+INITIALIZERS = tuple(name for name in initializers.__all__ if name != "constant")
 
 
 class Linear:
     """Scores X W + b; subclasses say what the targets are."""
 
     losses: dict[str, Loss]
+    kinks: frozenset[str]  # the losses that solvers for smooth functions do not suit
+    _estimator_type: str
 
     def __init__(
         self,
@@ -32,14 +36,14 @@ class Linear:
         penalty: str | None = "l2",
         alpha: float = 1e-4,
         l1_ratio: float = 0.15,
-        optimizer: Any = "Adam",
+        optimizer: Any = None,
         lr: Any = None,
         solver: str | None = None,
-        max_iter: int = 20,
+        max_iter: int | None = None,
         batch_size: int = 128,
         tol: float | None = None,
         fit_intercept: bool = True,
-        initializer: Callable[..., Any] | None = None,
+        initializer: str | Callable[..., Any] | None = None,
         random_state: int | None = None,
     ) -> None:
         self.loss, self.penalty, self.alpha, self.l1_ratio = loss, penalty, alpha, l1_ratio
@@ -56,10 +60,34 @@ class Linear:
         number("alpha", self.alpha, 0)
         number("l1_ratio", self.l1_ratio, 0, 1)
         flag("fit_intercept", self.fit_intercept)
-        count("max_iter", self.max_iter, 1)
+        if self.max_iter is not None:
+            count("max_iter", self.max_iter, 1)
         count("batch_size", self.batch_size, 1)
-        if self.optimizer is None and self.solver is None:
-            raise ValueError("optimizer: None takes a solver")
+        if isinstance(self.initializer, str):
+            one_of("initializer", self.initializer, INITIALIZERS)
+        if self.solver is None:
+            return
+        solver = self._chosen()
+        if self.optimizer is not None or self.lr is not None:
+            given = "optimizer" if self.optimizer is not None else "lr"
+            raise ValueError(f"solver {self.solver!r} takes no {given}: give one or the other")
+        if self.penalty in ("l1", "elasticnet") and solver not in ("owl-qn", "random-search"):
+            raise ValueError(
+                f"solver {self.solver!r} takes no penalty {self.penalty!r}, which has kinks: "
+                "'owl-qn' does, and so do optimizers"
+            )
+
+    def _chosen(self) -> str | None:
+        """Return the solver: where nothing is asked for, the one that suits the objective."""
+        if self.solver is not None:
+            from fastopt.solvers.minimize import method_name  # late, as few models need it
+
+            return method_name(self.solver)
+        if self.optimizer is not None or self.lr is not None:
+            return None
+        if callable(self.loss) or self.loss in self.kinks:
+            return None
+        return "owl-qn" if self.penalty in ("l1", "elasticnet") else "l-bfgs"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters by name."""
@@ -75,6 +103,25 @@ class Linear:
             setattr(self, name, value)
         return self
 
+    def __repr__(self) -> str:
+        defaults = inspect.signature(Linear.__init__).parameters
+        shown = [repr(self.loss)]
+        for name in _parameters()[1:]:
+            value, default = getattr(self, name), defaults[name].default
+            if value is not default and (type(value) is not type(default) or value != default):
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=self._estimator_type,
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags() if self._estimator_type == "classifier" else None,
+            regressor_tags=RegressorTags() if self._estimator_type == "regressor" else None,
+        )
+
     def _scores(self, X: Any) -> np.ndarray:
         """Return X W + b of shape (n, outputs)."""
         if not hasattr(self, "_weights"):
@@ -88,11 +135,10 @@ class Linear:
             scores += self._weights["b"]
         return scores
 
-    def _start(self, features: int, outputs: int, dtype: Any) -> None:
+    def _start(self, features: int, outputs: int, dtype: Any, solver: str | None) -> None:
         """Make weights and, without a solver, an optimizer of them."""
         shape = (features, outputs)
-        given = fastopt.Optimizer if self.solver is None else ()
-        if isinstance(self.optimizer, given):
+        if isinstance(self.optimizer, fastopt.Optimizer):
             groups = self.optimizer.param_groups
             weights = {name: a for group in groups for name, a in group["params"].items()}
             wanted = {"W": shape, "b": (outputs,)} if self.fit_intercept else {"W": shape}
@@ -102,24 +148,30 @@ class Linear:
             self._optimizer = self.optimizer
         else:
             make = self.initializer
+            if isinstance(make, str):
+                make = functools.partial(getattr(initializers, make), **self._seeded(make))
             W = np.zeros(shape, dtype) if make is None else np.array(make(shape), dtype)
             if W.shape != shape:
                 raise ValueError(f"initializer must return shape {shape}, got {W.shape}")
             weights = {"W": W}
             if self.fit_intercept:
                 weights["b"] = np.zeros(outputs, dtype)
-            self._optimizer = None if self.solver else self._made(weights)
+            self._optimizer = None if solver else self._made(weights)
         self._weights, self.history_, self.n_iter_ = weights, [], 0
+
+    def _seeded(self, initializer: str) -> dict[str, Any]:
+        return {} if initializer == "zeros" else {"seed": self.random_state}
 
     def _made(self, weights: dict[str, np.ndarray]) -> Any:
         """Return an optimizer of the weights from a name, a class, or a function of them."""
-        make = self.optimizer
+        make = "Adam" if self.optimizer is None else self.optimizer
         if isinstance(make, str):
             registry = fastopt.Optimizer.registry
             make = registry[one_of("optimizer", make, tuple(sorted(registry)))]
         elif not callable(make):
             raise TypeError(f"optimizer must be a name, a class or an optimizer, got {make!r}")
-        return make(weights) if self.lr is None else make(weights, lr=self.lr)
+        lr = 0.01 if self.lr is self.optimizer is None else self.lr
+        return make(weights) if lr is None else make(weights, lr=lr)
 
     def _value(
         self, weights: dict[str, np.ndarray], X: np.ndarray, y: Any, weight: Any, smooth: bool
@@ -153,15 +205,28 @@ class Linear:
         return call(scores, y, weight=weight, out=scores)
 
     def _fit(self, X: np.ndarray, y: Any, weight: Any) -> None:
-        if self.solver is not None:
-            self._solve(X, y, weight)
+        solver = self._chosen()
+        if solver is not None:
+            self._solve(X, y, weight, solver)
             return
-        for _ in range(self.max_iter):
+        epochs = self.max_iter or min(max(20, math.ceil(1e6 / len(X))), 1000)
+        for _ in range(epochs):
             self._epoch(X, y, weight)
+        if self.max_iter is None:
+            first, before, last = (self.history_[-k]["loss"] for k in (epochs, epochs // 10, 1))
+            if before - last > 0.03 * (first - last):  # a tenth would be no slowing down at all
+                warnings.warn(
+                    f"the loss was still falling after {epochs} epochs ({before:.3g} to {last:.3g} "
+                    "in the last tenth of them): give a larger lr, or more epochs as max_iter",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
 
     def _epoch(self, X: np.ndarray, y: Any, weight: Any) -> None:
         """Take a step for each batch of one random order of the rows."""
         begin, total, rows = time.perf_counter(), 0.0, 0
+        if self._optimizer is None:  # a solver was here before
+            self._optimizer = self._made(self._weights)
         data = {"X": X, "y": y} | ({} if weight is None else {"weight": weight})
         rounds = batches(data, min(self.batch_size, len(X)), seed=self.random_state)
         rounds.epoch = self.n_iter_
@@ -180,13 +245,13 @@ class Linear:
         seconds = time.perf_counter() - begin
         self.history_.append({"epoch": self.n_iter_, "loss": total / rows, "seconds": seconds})
 
-    def _solve(self, X: np.ndarray, y: Any, weight: Any) -> None:
+    def _solve(self, X: np.ndarray, y: Any, weight: Any, solver: str) -> None:
         """Minimize over all rows at once."""
         from fastopt import minimize  # loaded late: it is needed here alone
 
         names, arrays = list(self._weights), list(self._weights.values())
         ends = np.cumsum([0] + [a.size for a in arrays])
-        smooth = self.solver.lower() == "owl-qn"
+        smooth = solver == "owl-qn"
         begin = time.perf_counter()
 
         def split(flat: np.ndarray) -> dict[str, np.ndarray]:
@@ -202,17 +267,17 @@ class Linear:
             row = {"epoch": len(self.history_) + 1, "loss": float(intermediate_result.fun)}
             self.history_.append(row | {"seconds": seconds})
 
-        options: dict[str, Any] = {"maxiter": self.max_iter}
+        options: dict[str, Any] = {"maxiter": self.max_iter or 1000}
         if smooth:
             l1 = np.zeros(ends[-1])
             l1[: ends[1]] = self._strengths()[0]
             options["l1"] = l1
         start = np.concatenate([a.ravel() for a in arrays])
         self.result_ = minimize(
-            fun, start, jac=True, method=self.solver, tol=self.tol, callback=follow, options=options
+            fun, start, jac=True, method=solver, tol=self.tol, callback=follow, options=options
         )
         if not self.result_.success:
-            warnings.warn(f"{self.solver}: {self.result_.message}", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{solver}: {self.result_.message}", RuntimeWarning, stacklevel=4)
         for name, part in split(self.result_.x).items():
             self._weights[name][...] = part
         self.n_iter_ = int(self.result_.nit)

@@ -39,7 +39,7 @@ initializer, random_state
     >>> r = np.random.default_rng(0)
     >>> X = r.normal(size=(200, 3))
     >>> y = X @ [1.0, -2.0, 0.5] + 3
-    >>> model = LinearRegressor(alpha=0, lr=0.1, max_iter=100, random_state=0).fit(X, y)
+    >>> model = LinearRegressor(alpha=0).fit(X, y)
     >>> model.coef_.round(2), round(float(model.intercept_), 2)
     (array([ 1. , -2. ,  0.5]), 3.0)
     """
@@ -51,6 +51,8 @@ initializer, random_state
         "quantile": losses.quantile,
         "poisson": losses.poisson,
     }
+    kinks = frozenset({"mae", "quantile"})
+    _estimator_type = "regressor"
 
     def __init__(self, loss: str | Callable[..., Any] = "mse", **options: Any) -> None:
         super().__init__(loss, **options)
@@ -77,7 +79,7 @@ initializer, random_state
         self._check()
         X = dense(X)
         y, weight = _numbers(y, X), sample_weights(sample_weight, X, relative=True)
-        self._begin(X, y)
+        self._begin(X, y, self._chosen())
         self._fit(X, y.reshape(len(X), -1), weight)
         return self
 
@@ -117,12 +119,18 @@ initializer, random_state
         return scores[:, 0] if self._flat else scores
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R^2: 1 - squared errors / squared distances from the mean."""
+        """Return R^2: 1 - squared errors / squared distances from the mean.
+
+        Targets that are all the same score 1 where they are met exactly, else 0, as in
+        scikit-learn.
+        """
         y = np.asarray(y, np.float64)
         w = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         error = w @ np.square(y - self.predict(X)).reshape(len(y), -1)
         spread = w @ np.square(y - np.average(y, axis=0, weights=w)).reshape(len(y), -1)
-        return float(np.mean(1 - error / spread))
+        constant = spread == 0
+        part = np.where(constant, error != 0, error / np.where(constant, 1, spread))
+        return float(np.mean(1 - part))
 
     @property
     def coef_(self) -> np.ndarray:
@@ -137,8 +145,8 @@ initializer, random_state
         b = self._weights.get("b", np.zeros(W.shape[1], W.dtype))
         return b[0] if self._flat else b
 
-    def _begin(self, X: np.ndarray, y: np.ndarray) -> None:
-        self._start(X.shape[1], 1 if y.ndim == 1 else y.shape[1], X.dtype)
+    def _begin(self, X: np.ndarray, y: np.ndarray, solver: str | None = None) -> None:
+        self._start(X.shape[1], 1 if y.ndim == 1 else y.shape[1], X.dtype, solver)
         self._flat = y.ndim == 1
 
     def _loss(self, scores: np.ndarray, y: Any, weight: Any) -> tuple[float, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.checks import check_callable, count, number
+from fastopt.checks import check_callable, count, number, one_of
 from fastopt.solvers.bfgs import bfgs
 from fastopt.solvers.cg import cg
 from fastopt.solvers.gd import gd
@@ -149,7 +148,7 @@ def minimize(
     """
     start = as_point("x0", x0)
     limits = _bounds(bounds, start)
-    name = _method(method, limits is not None)
+    name = method_name(method, limits is not None)
     if limits is not None:
         if name not in BOUNDED:
             raise ValueError(f"method {name!r} has no bounds: use one of {BOUNDED}")
@@ -167,14 +166,13 @@ def minimize(
     return drive(steps, objective, start, callback=callback, **common)
 
 
-def _method(method: str | None, bounded: bool) -> str:
+def method_name(method: str | None, bounded: bool = False) -> str:
+    """Return the key of `METHODS` that is meant."""
     if method is None:
         return "l-bfgs-b" if bounded else "l-bfgs"
     name = method.lower() if isinstance(method, str) else method
     if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}{hint}")
+        one_of("method", method, tuple(METHODS))
     return name
 
 
