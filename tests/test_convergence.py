@@ -311,3 +311,12 @@ def test_table_and_rows():
     assert len(found) == 2 and [h.method for h in found] == ["SGD", "Adam"]
     with pytest.raises(KeyError, match="'SGD', 'Adam'"):
         found["adam"]
+
+
+def test_a_wrong_optimum_is_noticed():
+    start = np.array([3.0, 3.0])
+    problem = fastopt.convergence.Problem(
+        lambda x: float(x @ x), lambda x: 2 * x, start, optimum=np.ones(2)
+    )
+    with pytest.warns(RuntimeWarning, match="optimum is no minimizer: fun is 2 there, SGD"):
+        fastopt.compare(problem, ["SGD"], steps=50, lr=0.1)

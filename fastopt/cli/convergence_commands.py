@@ -82,16 +82,28 @@ def compared(problem: str, methods: str | None, steps: int, lr: float | None) ->
         return compare(given() if callable(given) else given, names, steps=steps, lr=lr)
 
 
-def write_picture(file: str, draw: Callable[[], Any]) -> None:
+STILL = ("eps", "jpeg", "jpg", "pdf", "png", "ps", "svg", "tif", "tiff", "webp")
+MOVING = ("gif", "html", "htm")
+
+
+def check_picture(file: str | None, option: str, moves: bool = True) -> None:
+    """Refuse, before any work is done, a file that cannot be a picture."""
+    check_out(file, option)
+    known = (*STILL, *(MOVING if moves else ()))
+    if file is not None and os.path.splitext(file)[1][1:].lower() not in known:
+        raise UserError(f"{option}: must end in one of .{', .'.join(known)}, got {file}", 2)
+
+
+def write_picture(file: str, draw: Callable[[], Any], option: str = "--out") -> None:
     """Draw without a screen, and write the picture."""
-    with one_line_errors("--out: "):
+    with one_line_errors(f"{option}: "):
         plots.pyplot().switch_backend("agg")
         plots.save(draw(), file, dpi=60 if moving(file) else 100)
 
 
 def moving(file: str) -> bool:
     """Whether a file is to hold a moving picture."""
-    return file.lower().endswith((".gif", ".html", ".htm"))
+    return os.path.splitext(file)[1][1:].lower() in MOVING
 
 
 @app.command(
@@ -127,7 +139,7 @@ def compare_methods(
     **left**: the function has no minimum, and the run is on its way down for ever; **diverged**:
     a number was not finite; **stopped**: the solver gave up.
     """
-    check_out(plot)
+    check_picture(plot, "--plot")
     found = compared(problem, methods, steps, lr)
     if as_json:
         head = {"problem": found.problem.name, "steps": steps}
@@ -139,8 +151,8 @@ def compare_methods(
         console.print(f"{found.problem.name}{formula}, from {found.problem.x0.tolist()}\n")
         console.print(table(found))
     if plot is not None:
-        write_picture(plot, lambda: (plots.plot_animation if moving(plot) else plots.plot_losses)(
-            found))  # fmt: skip
+        draw = plots.plot_animation if moving(plot) else plots.plot_losses
+        write_picture(plot, lambda: draw(found), "--plot")
 
 
 def table(found: Comparison) -> Table:
@@ -182,7 +194,7 @@ def trajectories(
     The circle is the start, the star the minimum. Watch SGD zigzag across a valley, momentum
     overshoot, and on a saddle who finds the way down first.
     """
-    check_out(out)
+    check_picture(out, "--out")
     found = compared(problem, methods, steps, lr)
     write_picture(out, lambda: (plots.plot_animation if moving(out) else plots.plot_trajectories)(
         found))  # fmt: skip
@@ -206,7 +218,7 @@ def losses(
 
     On these axes O(1/n^p) is a straight line of slope -p, and a linear rate bends down.
     """
-    check_out(out)
+    check_picture(out, "--out", moves=False)
     found = compared(problem, methods, steps, lr)
     write_picture(out, lambda: plots.plot_losses(found, against))
 
@@ -254,6 +266,6 @@ def draw_schedules(
     steps: Annotated[int, typer.Option(min=1, help="The last step that is drawn.")] = 100,
 ) -> None:  # fmt: skip
     """Draw schedules of the learning rate, or of anything else, against the step."""
-    check_out(out)
+    check_picture(out, "--out", moves=False)
     found = {text: schedule(text) for text in which or SCHEDULES}
     write_picture(out, lambda: plots.plot_schedules(found, steps))

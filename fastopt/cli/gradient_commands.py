@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import fastopt
 from fastopt.cli._terminal import typer
-from fastopt.cli.commands import UserError, app, check_out, examples, plain_console
-from fastopt.cli.convergence_commands import named, users_own, write_picture
+from fastopt.cli.commands import UserError, app, examples, plain_console
+from fastopt.cli.convergence_commands import check_picture, named, users_own, write_picture
 from fastopt.convergence import Problem, plots
 
 __all__ = ["check_gradient"]
@@ -94,7 +94,7 @@ def check_gradient(
     The first line names the mistake: **factor 2 everywhere**, **sign flipped**, **only W2 is
     wrong**. Kinks, as of a hinge or an absolute value, are named and are no mistake.
     """
-    check_out(plot)
+    check_picture(plot, "--plot", moves=False)
     f, g, x = checked(function, at)
     with users_own(function):
         report = fastopt.check_grad(f, g, x, rtol=rtol, seed=seed)
@@ -111,7 +111,7 @@ def check_gradient(
         console.print(report.diagnosis, style="green" if report.ok else "red")
         console.print(report.table(rows))
     if plot is not None:
-        write_picture(plot, lambda: plots.plot_gradient_check(report))
+        write_picture(plot, lambda: plots.plot_gradient_check(report), "--plot")
     return 0 if report.ok else 1
 
 

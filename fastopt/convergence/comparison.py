@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -189,7 +190,18 @@ def compare(
     steps = count("steps", steps, 1)
     tol = number("tol", tol, 0)
     lr = None if lr is None else number("lr", lr, 0, open_below=True)
-    return Comparison(chosen, tuple(run(chosen, steps, lr, tol) for run in runs))
+    found = tuple(run(chosen, steps, lr, tol) for run in runs)
+    if chosen.optimum is not None:
+        minimum = float(chosen.fun(chosen.optimum.copy()))
+        best = min(found, key=lambda history: history.f.min())
+        if best.f.min() < minimum - 1e-6 * max(1.0, abs(minimum)):
+            warnings.warn(
+                f"optimum is no minimizer: fun is {minimum:.6g} there, {best.method} came to "
+                f"{best.f.min():.6g}; errors and rates mean nothing",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return Comparison(chosen, found)
 
 
 def known_rules() -> list[str]:
