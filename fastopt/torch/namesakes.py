@@ -1,0 +1,294 @@
+"""The optimizers that torch.optim has, with its arguments, states and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+import fastopt
+from fastopt.torch import memory
+from fastopt.torch.native import Native, Numbers, numbers_of
+
+__all__ = [
+    "ASGD",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SparseAdam",
+]
+
+_ADAM = {"eps_root": 0.0, "bias_correction": True, "eps_hat": False, "decay": "lr"}
+
+
+class SGD(Native, torch.optim.SGD):
+    """`torch.optim.SGD`, with the options of `Native`."""
+
+    native = fastopt.SGD
+    counters = ()
+
+    def _rule(self, group: dict[str, Any]) -> str:
+        return "momentum" if group["momentum"] != 0 else "sgd"
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, "momentum_form": "torch"}
+
+    def _by_rows(self, group: dict[str, Any]) -> bool:
+        return group["momentum"] == 0 and group["weight_decay"] == 0
+
+    def _counters(self, p: Any, state: dict[str, Any], fresh: bool) -> list[Any]:
+        # torch counts nothing here: what matters is whether the buffer is new
+        return [0.0 if fresh else 1.0]
+
+
+class Adagrad(Native, torch.optim.Adagrad):
+    """`torch.optim.Adagrad`, with the options of `Native`."""
+
+    native = fastopt.Adagrad
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, "eps_root": 0.0}
+
+    def _by_rows(self, group: dict[str, Any]) -> bool:
+        return group["weight_decay"] == 0
+
+
+class RMSprop(Native, torch.optim.RMSprop):
+    """`torch.optim.RMSprop`, with the options of `Native`."""
+
+    native = fastopt.RMSprop
+
+    def _rule(self, group: dict[str, Any]) -> str:
+        return (
+            "rmsprop"
+            + "_centered" * bool(group["centered"])
+            + "_momentum" * (group["momentum"] > 0)
+        )
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        fixed = {"eps_root": 0.0, "nesterov": False, "momentum_form": "torch"}
+        return {**fixed, **group, "centered": bool(group["centered"])}
+
+
+class Adadelta(Native, torch.optim.Adadelta):
+    """`torch.optim.Adadelta`, with the options of `Native`."""
+
+    native = fastopt.Adadelta
+
+
+class Rprop(Native, torch.optim.Rprop):
+    """`torch.optim.Rprop`, with the options of `Native`."""
+
+    native = fastopt.Rprop
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, "variant": "iminus"}
+
+
+class Adam(Native, torch.optim.Adam):
+    """`torch.optim.Adam`, with the options of `Native`."""
+
+    native = fastopt.Adam
+
+    def _rule(self, group: dict[str, Any]) -> str:
+        return "amsgrad" if group["amsgrad"] else "adam"
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, **_ADAM}
+
+    def _l2(self, group: dict[str, Any]) -> bool:
+        return not group.get("decoupled_weight_decay", False)
+
+    def _stand_in(self, rule: str) -> Any:
+        one = object.__new__(fastopt.AdamW)  # its decay is asked for where it is decoupled
+        one.rule = rule
+        return one
+
+
+class AdamW(Native, torch.optim.AdamW):
+    """`torch.optim.AdamW`, with the options of `Native`."""
+
+    native = fastopt.AdamW
+    _rule, _hyper = Adam._rule, Adam._hyper
+
+
+class Adamax(Native, torch.optim.Adamax):
+    """`torch.optim.Adamax`, with the options of `Native`."""
+
+    native = fastopt.Adamax
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, "eps_outside": 0.0}
+
+
+class NAdam(Native, torch.optim.NAdam):
+    """`torch.optim.NAdam`, with the options of `Native`."""
+
+    native = fastopt.NAdam
+    counters = ("step", "mu_product")
+    _l2 = Adam._l2
+
+    def _first_count(self, name: str, group: dict[str, Any]) -> float:
+        return float(name == "mu_product")
+
+    def _numbers(
+        self, rule: Any, group: dict[str, Any], counts: tuple[float, ...]
+    ) -> tuple[Numbers, tuple[float, ...]]:
+        made, _ = super()._numbers(rule, group, counts)
+        h, t = numbers_of(group), counts[0] + 1
+        (b1, _), psi, lr = h["betas"], h["momentum_decay"], h["lr"]
+        mu, after = (b1 * (1 - 0.5 * 0.96 ** (k * psi)) for k in (t, t + 1))
+        product = counts[1] * mu
+        if counter_is_single(self, group):  # then torch multiplies in float32
+            product = torch.tensor(counts[1], dtype=torch.float32).mul_(mu).item()
+        made.scalars["lr_g"] = lr * (1 - mu) / (1 - product)
+        made.scalars["lr_m"] = lr * after / (1 - product * after)
+        return made, (t, product)
+
+
+class RAdam(Native, torch.optim.RAdam):
+    """`torch.optim.RAdam`, with the options of `Native`."""
+
+    native = fastopt.RAdam
+    _l2 = Adam._l2
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, "threshold": 5.0}
+
+
+class ASGD(Native, torch.optim.ASGD):
+    """`torch.optim.ASGD`, with the options of `Native`."""
+
+    native = fastopt.ASGD
+    counters = ("step", "eta", "mu")
+
+    def _first_count(self, name: str, group: dict[str, Any]) -> float:
+        return {"step": 0.0, "eta": float(group["lr"]), "mu": 1.0}[name]
+
+    def _beside(self, p: Any) -> Iterator[tuple[str, str]]:
+        yield "ax", "average"
+        yield from super()._beside(p)
+
+    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> bool:
+        if "ax" not in state:
+            state["ax"] = memory.zeros(p, memory.REAL[p.dtype])
+        return super()._begin(p, state, group, rule)
+
+    def _numbers(
+        self, rule: Any, group: dict[str, Any], counts: tuple[float, ...]
+    ) -> tuple[Numbers, tuple[float, ...]]:
+        h = numbers_of(group)
+        (t, eta, mu), lr, lambd = counts, h["lr"], h["lambd"]
+        made = Numbers({"lr": eta}, scale=-1.0 if h["maximize"] else 1.0, l2=h["weight_decay"])
+        made.decay, made.average = lambd * eta, mu
+        t += 1
+        eta, mu = lr / (1 + lambd * lr * t) ** h["alpha"], 1 / max(1, t - h["t0"])
+        # as torch keeps them, whatever the dtype of the tensors that they are in
+        return made, (t, torch.tensor(eta).item(), torch.tensor(mu).item())
+
+
+class Adafactor(Native, torch.optim.Adafactor):
+    """`torch.optim.Adafactor`, with the options of `Native`."""
+
+    native = fastopt.Adafactor
+    _factored = True
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        eps1, eps2 = group["eps"]
+        return {
+            **group, "eps1": eps1, "eps2": eps2, "eps1_form": "floor", "momentum": 0.0,
+            "relative_step": True, "scale_parameter": True, "decay": "lr", "decay_first": False,
+            "min_dim_size_to_factor": 0,
+        }  # fmt: skip
+
+    def _stand_in(self, rule: str) -> Any:
+        one = super()._stand_in(rule)
+        one._least_size = 0
+        return one
+
+    def _moments(self, p: Any, state: dict[str, Any]) -> list[str]:
+        return ["row_var", "col_var"] if p.dim() > 1 else ["variance"]
+
+    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> bool:
+        if p.is_complex():
+            raise RuntimeError("Adafactor does not support complex parameters")
+        shapes = {
+            "row_var": (*p.shape[:-1], 1),
+            "col_var": (*p.shape[:-2], 1, *p.shape[-1:]),
+            "variance": p.shape,
+        }
+        for key in self._moments(p, state):
+            # averages of rows and columns are small, their squares are not: in float64
+            dtype = memory.REAL[p.dtype] if key == "variance" else torch.float64
+            if key not in state:
+                state[key] = torch.zeros(shapes[key], dtype=dtype)
+            state[key] = state[key].to(dtype).contiguous()
+        return super()._begin(p, state, group, rule)
+
+    def _wire(self, plan: Any, states: list[dict[str, Any]]) -> None:
+        moments = [
+            (memory.view(s["row_var"]), memory.view(s["col_var"]))
+            if "row_var" in s
+            else memory.view(s["variance"])
+            for s in states
+        ]
+        plan.factor(moments)
+
+
+class SparseAdam(Native, torch.optim.SparseAdam):
+    """`torch.optim.SparseAdam`, with the options of `Native`."""
+
+    native = fastopt.Adam
+    counters = ()
+    _counts_itself = True
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {**group, **_ADAM, "eps_hat": True, "amsgrad": False}
+
+    def _by_rows(self, group: dict[str, Any]) -> bool:
+        return True
+
+    def _counters(self, p: Any, state: dict[str, Any], fresh: bool) -> list[Any]:
+        return [float(state.setdefault("step", 0))]
+
+    def _count_steps(self, params: list[Any]) -> None:
+        for p in params:
+            self.state[p]["step"] += 1  # a number of Python's in torch
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step; see `Native.step`."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and not p.grad.is_sparse:
+                    raise RuntimeError(
+                        "SparseAdam does not support dense gradients, please consider Adam instead"
+                    )
+        super().step()
+        return loss
+
+
+class LBFGS(torch.optim.LBFGS):
+    """`torch.optim.LBFGS` as it is: its time is the closure's. See also `fastopt.minimize`."""
+
+
+def counter_is_single(opt: Native, group: dict[str, Any]) -> bool:
+    """Return whether the counters of a group are kept in float32."""
+    for p in group["params"]:
+        product = opt.state[p].get("mu_product") if p in opt.state else None
+        if product is not None:
+            return product.dtype == torch.float32
+    return False
