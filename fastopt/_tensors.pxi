@@ -55,6 +55,36 @@ def attribute(list tensors, str name):
     return [getattr(tensor, name) for tensor in tensors]
 
 
+def identical(list a, list b):
+    """Whether two lists hold the same objects."""
+    cdef Py_ssize_t k
+    if len(a) != len(b):
+        return False
+    for k in range(len(a)):
+        if a[k] is not b[k]:
+            return False
+    return True
+
+
+def unlike(list tensors, layout):
+    """Whether a tensor has another layout, or is lazily negated or conjugated; None has nothing."""
+    for tensor in tensors:
+        if tensor is not None and (tensor.layout is not layout or tensor.is_neg()
+                                   or tensor.is_conj()):
+            return True
+    return False
+
+
+def unchanged(dict group, dict before):
+    """Whether a group has the values that it had before, the same objects."""
+    if len(group) != len(before):
+        return False
+    for name, value in before.items():
+        if group.get(name, before) is not value:
+            return False
+    return True
+
+
 @cython.final
 cdef class Tensors:
     """The tensors of one plan: parameters, and the states and counters that belong to each.

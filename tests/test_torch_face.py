@@ -621,3 +621,126 @@ def test_parameters_without_elements():
         opt = getattr(ft, name)([p, q])
         opt.step(), opt.step()
         assert torch.isfinite(q).all() and (q != 1).all()
+
+
+SCHEDULERS = {
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [2, 5]},
+    "LambdaLR": {"lr_lambda": lambda t: 0.9**t},
+    "MultiplicativeLR": {"lr_lambda": lambda t: 0.8},
+    "ConstantLR": {"total_iters": 3},
+    "LinearLR": {"total_iters": 4},
+    "PolynomialLR": {"total_iters": 6},
+    "ExponentialLR": {"gamma": 0.7},
+    "CosineAnnealingLR": {"T_max": 5},
+    "CosineAnnealingWarmRestarts": {"T_0": 3},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
+    "OneCycleLR": {"max_lr": 0.2, "total_steps": 9},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+def test_torchs_schedulers(name, rule):
+    """Those that cycle momentum, or betas, too."""
+    results = []
+    for library in (ft, torch.optim):
+        params = model()
+        opt = getattr(library, rule)(params, lr=0.1, **({"momentum": 0.9} if rule == "SGD" else {}))
+        scheduler = getattr(torch.optim.lr_scheduler, name)(opt, **SCHEDULERS[name])
+        for step in range(8):
+            gradients(params, step)
+            opt.step()
+            scheduler.step()
+        results.append(params)
+    agree(*results)
+
+
+def test_averaged_models():
+    nets = []
+    for library in (ft, torch.optim):
+        torch.manual_seed(0)
+        net = torch.nn.Linear(3, 2).double()
+        opt = library.SGD(net.parameters(), lr=0.1)
+        mean = torch.optim.swa_utils.AveragedModel(net)
+        rate = torch.optim.swa_utils.SWALR(opt, swa_lr=0.05, anneal_epochs=2)
+        for _ in range(5):
+            opt.zero_grad()
+            net(torch.ones(4, 3).double()).square().sum().backward()
+            opt.step()
+            mean.update_parameters(net)
+            rate.step()
+        nets.append(mean)
+    agree(nets[0].parameters(), nets[1].parameters())
+
+
+def test_a_learning_rate_in_a_tensor_may_change_in_place():
+    lr = torch.tensor(0.5)
+    p = torch.nn.Parameter(torch.zeros(2))
+    opt = ft.SGD([p], lr=lr)
+    p.grad = torch.ones(2)
+    opt.step()
+    lr.fill_(0.25)
+    opt.step()
+    assert p.tolist() == [-0.75, -0.75]
+
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, k):
+        return torch.full((8,), float(k % 5)), torch.tensor([float(k % 3)])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_loaders_with_workers(start):
+    """Steps on several threads before and while workers of a DataLoader live."""
+    net = torch.nn.Sequential(torch.nn.Linear(8, 400), torch.nn.Tanh(), torch.nn.Linear(400, 1))
+    opt = ft.AdamW(net.parameters(), lr=1e-3, threads=2)
+    loader = torch.utils.data.DataLoader(
+        Rows(), batch_size=16, num_workers=2, multiprocessing_context=start
+    )
+    losses = []
+    for _ in range(2):
+        for x, y in loader:
+            opt.zero_grad()
+            loss = torch.nn.functional.mse_loss(net(x), y)
+            loss.backward()
+            opt.step()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_steps_of_several_python_threads():
+    import threading
+
+    def train(seed, out):
+        params = model(seed=seed)
+        opt = ft.Adam(params, threads=2)
+        run(opt, params, 20)
+        out[seed] = params
+
+    alone, together = {}, {}
+    for seed in range(4):
+        train(seed, alone)
+    threads = [threading.Thread(target=train, args=(seed, together)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        agree(alone[seed], together[seed], 0, 0)
+
+
+def test_groups_that_need_different_loops():
+    """AMSGrad in one group and not in the other: two plans, one step."""
+    ours, theirs = model(), model()
+    opts = [
+        library.Adam([{"params": p[:3], "amsgrad": True}, {"params": p[3:]}], **more)
+        for library, p, more in ((ft, ours, {}), (torch.optim, theirs, {"foreach": False}))
+    ]
+    for opt, params in zip(opts, (ours, theirs), strict=True):
+        run(opt, params, 4)
+    agree(ours, theirs)

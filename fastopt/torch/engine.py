@@ -120,13 +120,17 @@ class Engine:
         rules = [opt._rule(group) for group in opt.param_groups]
         ready = self._ready(opt, params, grads, rules)
         threads = resolve(torch.get_num_threads() if opt.threads is None else opt.threads)
-        with contextlib.ExitStack() as stack:
+        # one part, as almost always, does without a stack, which costs as much as a small step
+        stack = contextlib.ExitStack() if len(ready) > 1 else None
+        with stack or (ready[0][0].plan if ready else contextlib.nullcontext()):
             for part, found, numbers, _ in ready:
-                stack.enter_context(part.plan)
+                if stack is not None:
+                    stack.enter_context(part.plan)
                 part.tensors.hold(found, _clash)
                 for k, one in enumerate(numbers):
                     part.plan.set_group(k, one.scale, one.l2, one.decay, one.scalars)
-                    part.tensors.average(k, one.average)
+                    if one.average:
+                        part.tensors.average(k, one.average)
             for part, found, _, after in ready:
                 part.tensors.run(after, threads)
                 if opt._counts_itself:
@@ -150,11 +154,9 @@ class Engine:
 
     def _holds(self, params: list[Any], grads: list[Any], rules: list[str]) -> bool:
         """Whether the plans are still those of these tensors."""
-        if rules != self.rules or len(params) != len(self.params):
+        if rules != self.rules or not _core.identical(params, self.params):
             return False
-        if any(a is not b for a, b in zip(params, self.params, strict=True)):
-            return False
-        if any(grads[k] is not None for k in self.bare):
+        if self.bare and any(grads[k] is not None for k in self.bare):
             return False
         try:
             return all(part.tensors.same(part.tensors.params) for part in self.parts)
@@ -191,16 +193,16 @@ class Engine:
 
     def _prepare(self, opt: Native, part: Part, grads: list[Any]) -> Any:
         """Return the part's gradients and numbers of the next step; None where it has none."""
-        found = [grads[k] for k in part.where]
-        for k, grad in enumerate(found):
-            if grad is None:
-                continue
-            if grad.layout != torch.strided:
-                found[k] = self._rows(opt, part, k, grad)
-            elif grad.is_neg() or grad.is_conj():
-                found[k] = grad.resolve_conj().resolve_neg()
+        found = grads if len(part.where) == len(grads) else [grads[k] for k in part.where]
         if all(grad is None for grad in found):
             return None
+        if _core.unlike(found, torch.strided):
+            found = [
+                grad if grad is None
+                else self._rows(opt, part, k, grad) if grad.layout != torch.strided
+                else grad.resolve_conj().resolve_neg()
+                for k, grad in enumerate(found)
+            ]  # fmt: skip
         slots = part.tensors.slots(found, part.groups)
         numbers, after = [], []
         for group, counts in slots:

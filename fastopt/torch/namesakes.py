@@ -9,7 +9,7 @@ import torch
 
 import fastopt
 from fastopt.torch import memory
-from fastopt.torch.native import Native, Numbers, numbers_of
+from fastopt.torch.native import Native, Numbers
 
 __all__ = [
     "ASGD",
@@ -145,7 +145,7 @@ class NAdam(Native, torch.optim.NAdam):
         self, rule: Any, group: dict[str, Any], counts: tuple[float, ...]
     ) -> tuple[Numbers, tuple[float, ...]]:
         made, _ = super()._numbers(rule, group, counts)
-        h, t = numbers_of(group), counts[0] + 1
+        h, t = self._values(group), counts[0] + 1
         (b1, _), psi, lr = h["betas"], h["momentum_decay"], h["lr"]
         mu, after = (b1 * (1 - 0.5 * 0.96 ** (k * psi)) for k in (t, t + 1))
         product = counts[1] * mu
@@ -187,7 +187,7 @@ class ASGD(Native, torch.optim.ASGD):
     def _numbers(
         self, rule: Any, group: dict[str, Any], counts: tuple[float, ...]
     ) -> tuple[Numbers, tuple[float, ...]]:
-        h = numbers_of(group)
+        h = self._values(group)
         (t, eta, mu), lr, lambd = counts, h["lr"], h["lambd"]
         made = Numbers({"lr": eta}, scale=-1.0 if h["maximize"] else 1.0, l2=h["weight_decay"])
         made.decay, made.average = lambd * eta, mu

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 import fastopt
+from fastopt import _core
 from fastopt.checks import one_of
 from fastopt.rules import precision
 from fastopt.threads import resolve
@@ -202,7 +203,7 @@ class Native:
         self, rule: Any, group: dict[str, Any], counts: tuple[float, ...]
     ) -> tuple[Numbers, tuple[float, ...]]:
         """Return the numbers of the next step, and the counters after it."""
-        h = numbers_of(self._hyper(group))
+        h = self._values(group)
         t = int(counts[0]) + 1 if counts else 1
         made = Numbers(rule.scalars(h, t), scale=-1.0 if h.get("maximize") else 1.0)
         strength = h.get("weight_decay", 0)
@@ -212,6 +213,16 @@ class Native:
             else:
                 made.decay = rule.decay(h)
         return made, (counts[0] + 1, *counts[1:]) if counts else ()
+
+    def _values(self, group: dict[str, Any]) -> dict[str, Any]:
+        """Return `_hyper` as Python's numbers, worked out again where the group has changed."""
+        known = self.__dict__.setdefault("_known", {})
+        before, values = known.get(id(group), (None, None))
+        if before is None or not _core.unchanged(group, before):
+            values = numbers_of(self._hyper(group))
+            if not any(isinstance(v, torch.Tensor) for v in group.values()):  # may change in place
+                known[id(group)] = (dict(group), values)
+        return values
 
     # States.
 
@@ -223,7 +234,7 @@ class Native:
         """Make the states that a parameter does not have yet; return whether it had none."""
         fresh = False
         first: dict[str, Any] | None = None
-        for letter in () if self._factored else fastopt._core.rules()[rule.rule][0]:
+        for letter in () if self._factored else _core.rules()[rule.rule][0]:
             key = self._key(rule.state_names[letter])
             if state.get(key) is not None:
                 continue
@@ -317,6 +328,7 @@ class Native:
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.pop("_engine", None)
+        self.__dict__.pop("_known", None)
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 import fastopt
 from fastopt.rules.hyperparameters import check
-from fastopt.torch.native import Native, Numbers, numbers_of
+from fastopt.torch.native import Native, Numbers
 
 __all__ = [
     "FTRL",
@@ -146,7 +146,7 @@ class ScheduleFreeSGD(Own):
             raise RuntimeError(
                 f"{type(self).__name__}: the parameters hold the average; call train() first"
             )
-        h = numbers_of(self._hyper(group))
+        h = self._values(group)
         t = int(counts[0]) + 1
         lr = h["lr"] * (min(1.0, t / h["warmup_steps"]) if h["warmup_steps"] else 1.0)
         most = max(lr, h["lr_max"])
