@@ -148,10 +148,10 @@ static void *model_of(const fo_hogwild *run, const fo_worker *me) {
 }
 
 static void merge_intercepts(fo_hogwild *run, fo_worker *me) {
-    const double a = me->area * run->h_intercept;
+    const double a = me->area * run->h_intercept, stretch = fo_stretch(me);
     for (ptrdiff_t c = 0; c < run->outputs; c++) {
         double z = atomic_load_explicit(&run->intercepts[c], memory_order_relaxed);
-        z += (1 + a) / (1 + run->workers * a) * (me->intercepts[c] - me->base_intercepts[c]);
+        z += (1 + a) / (stretch + run->workers * a) * (me->intercepts[c] - me->base_intercepts[c]);
         atomic_store_explicit(&run->intercepts[c], z, memory_order_relaxed);
         me->intercepts[c] = me->base_intercepts[c] = z;
     }
@@ -179,7 +179,8 @@ static void merge_weights(fo_hogwild *run, fo_worker *me, ptrdiff_t from, ptrdif
     const ptrdiff_t start = from * fo_item_size[run->samples.dtype];
     fo_current()->sparse->merge[run->samples.dtype](
         to - from, (char *)me->v + start, me->walk.scale, (char *)me->base + start,
-        (char *)run->w + start, (const char *)run->h + start, me->area, run->workers);
+        (char *)run->w + start, (const char *)run->h + start, me->area, fo_stretch(me),
+        run->workers);
 }
 
 void fo_hogwild_merge(fo_hogwild *run, fo_worker *me) {
@@ -191,7 +192,7 @@ void fo_hogwild_merge(fo_hogwild *run, fo_worker *me) {
         me->walk.scale = 1;
     }
     if (run->mode != FO_SERIAL) merge_intercepts(run, me);
-    me->area = 0, me->since = 0;
+    me->area = me->net = 0, me->since = 0;
 }
 
 static void fold(const fo_hogwild *run, void *v, double *scale) {
@@ -247,11 +248,23 @@ static double shrunk(const fo_hogwild *run, ptrdiff_t block) {
 }
 
 /* Sets the step size for a block. Where steps are the caller's, they stay as they are; else they
-   are (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x. */
+   are (1 - keep) / l2, so that every row is w = (1 - step * l2) w - step * derivative * x.
+
+   Where workers have copies, each sees 1/T of the rows, and of what it learns of columns that are
+   everywhere 1/T counts: with the schedule's steps, which fall as 1/t, all of them together would
+   learn as slowly as one worker alone does in 1/T of the time. So its steps are up to T times as
+   long, where they are short enough for noise not to matter, and the merge takes that into
+   account: a rare column's change is divided by what its steps were too long. */
 void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) {
     const double t = row_of(run, block), next = row_of(run, block + 1);
     const double end = next > t ? next : t + 1; /* an empty block has a step too */
-    const double step = (total_step(run, end) - total_step(run, t)) / (end - t);
+    double step = (total_step(run, end) - total_step(run, t)) / (end - t);
+    me->stretch = 1;
+    if (run->mode == FO_COPIES && step > 0) {
+        const double most = run->calm / step;
+        me->stretch = most < 1 ? 1 : most < run->workers ? most : run->workers;
+        step *= me->stretch;
+    }
     const double keep = exp(-run->l2 * step);
     me->walk.keep = keep > 1e-12 ? keep : 1e-12; /* as in total_step: the scale is a divisor */
     me->walk.step = run->schedule == FO_CONSTANT ? run->step
@@ -284,6 +297,7 @@ void fo_hogwild_train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t h
         }
     }
     me->area += me->walk.step * (double)(high - low);
+    me->net += me->walk.step / me->stretch * (double)(high - low);
     me->since += high - low;
     me->rows += high - low;
     me->nonzeros += fo_pointer(s, high) - fo_pointer(s, low);

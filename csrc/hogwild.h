@@ -69,7 +69,7 @@ typedef void fo_margins(const fo_samples *s, const void *w, double intercept, pt
 typedef double fo_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 /* See hogwild.inc. */
 typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shared, const void *h,
-                      double area, double workers);
+                      double area, double stretch, double workers);
 typedef void fo_observe(ptrdiff_t n, const void *v, double scale, void *average, double share);
 typedef void fo_scale(ptrdiff_t n, void *v, double scale);
 typedef void fo_pay(ptrdiff_t n, const fo_walk *walk, void *v);
@@ -140,12 +140,18 @@ struct fo_worker {
     fo_walk walk;
     void *v, *base; /* copies: own weights, and what they were at the last merge */
     double *intercepts, *base_intercepts; /* of all outputs: now, and at the last merge */
-    double area;                          /* sum of steps since the last merge */
+    double area, net;                     /* sums of steps since the last merge: as they */
+    double stretch;                       /* were taken, and by the schedule; their ratio now */
     ptrdiff_t since;                      /* rows since the last merge */
     ptrdiff_t rows, nonzeros;
     ptrdiff_t watched, changed, overwritten; /* shared: weights of watched rows, see study.c */
     char padding[128];
 };
+
+/* How many times as long a worker's steps since the last merge were as the schedule's. */
+static inline double fo_stretch(const fo_worker *me) {
+    return me->net > 0 ? me->area / me->net : 1;
+}
 
 typedef _Atomic double fo_shared_double;
 
@@ -162,6 +168,7 @@ typedef struct {
     const int64_t *given;     /* FO_GIVEN: the rows of this epoch, in order */
     ptrdiff_t n_given, epoch; /* how many; which epoch it is */
     double before;            /* rows that all earlier epochs had */
+    double calm;              /* copies: the longest step that may be taken in place of a shorter */
     ptrdiff_t merge_rows;
     ptrdiff_t numbers, outputs; /* of the model: weights, and intercepts */
     void *w;                    /* the model: shared by all workers */

@@ -63,7 +63,7 @@ static void merge_intercepts(fo_hogwild *run) {
         for (int o = 0; o < run->workers; o++) {
             const fo_worker *me = run->worker + o;
             const double a = me->area * run->h_intercept;
-            z += (1 + a) / (1 + run->workers * a) * (me->intercepts[c] - base);
+            z += (1 + a) / (fo_stretch(me) + run->workers * a) * (me->intercepts[c] - base);
         }
         run->intercepts[c] = z;
     }
@@ -97,7 +97,7 @@ void fo_rounds_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threa
             if (me->walk.diverged) atomic_store(&run->diverged, 1);
             for (ptrdiff_t c = 0; c < run->outputs; c++) me->intercepts[c] = run->intercepts[c];
             me->walk.scale = 1;
-            me->area = 0, me->since = 0;
+            me->area = me->net = 0, me->since = 0;
         }
         start = r.stop;
     }

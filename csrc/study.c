@@ -47,7 +47,7 @@ static double row_factor(const fo_hogwild *run, fo_worker *me, ptrdiff_t i) {
     walk->scale *= walk->keep;
     walk->intercept -= walk->gain * walk->step * g;
     walk->diverged |= !(fabs(p) <= 1e30);
-    me->area += walk->step;
+    me->area += walk->step, me->net += walk->step;
     me->since++, me->rows++;
     me->nonzeros += fo_pointer(s, i + 1) - fo_pointer(s, i);
     return -walk->step / walk->scale * g;

@@ -58,6 +58,7 @@ cdef extern from "hogwild.h" nogil:
         double *intercepts
         double *base_intercepts
         double area
+        double net
         Py_ssize_t since
         Py_ssize_t rows
         Py_ssize_t nonzeros
@@ -82,6 +83,7 @@ cdef extern from "hogwild.h" nogil:
         double rate
         double power
         double origin
+        double calm
         uint64_t seed
         Py_ssize_t merge_rows
         Py_ssize_t numbers
@@ -353,7 +355,7 @@ cdef class Hogwild:
                   double most=float("inf"), double forget=3.0, Py_ssize_t wait=0,
                   double average_intercept=0.0,
                   Py_ssize_t averaged=0, paid=None, lag=None, Coordinate coordinate=None,
-                  double max_norm=0.0, double square=0.0):
+                  double max_norm=0.0, double square=0.0, double calm=0.0):
         cdef Py_ssize_t classes = samples.s.classes
         cdef Py_ssize_t k
         self.samples, self.held = samples, Buffers()
@@ -376,7 +378,7 @@ cdef class Hogwild:
         self.run.seed, self.run.merge_rows, self.run.workers = seed, merge_rows, workers
         self.run.numbers, self.run.outputs = samples.columns * samples.width, max(1, classes)
         self.run.rate, self.run.power, self.run.origin = rate, power, origin
-        self.run.forget, self.run.gathered = forget, averaged
+        self.run.forget, self.run.gathered, self.run.calm = forget, averaged, calm
         self.run.w = <void *>samples.weights_of_model(self.held, "w", w, True)
         if average is not None:
             self.run.average = <void *>samples.weights_of_model(self.held, "average", average, True)

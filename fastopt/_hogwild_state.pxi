@@ -29,6 +29,7 @@ def hogwild_state(Hogwild hogwild):
         "averaged": me.walk.averaged,
         "clipped": me.walk.clipped,
         "area": me.area,
+        "net": me.net,
         "since": me.since,
         "square": me.walk.square,
         "t": last.t,
@@ -63,5 +64,5 @@ def restore_hogwild(Hogwild hogwild, dict numbers):
     me.walk.due, me.walk.sum = numbers["due"], numbers["sum"]
     me.walk.intercept_sum, me.walk.wait = numbers["intercept_sum"], numbers["wait"]
     me.walk.averaged, me.walk.clipped = numbers["averaged"], numbers["clipped"]
-    me.area, me.since = numbers["area"], numbers["since"]
+    me.area, me.net, me.since = numbers["area"], numbers["net"], numbers["since"]
     me.walk.square = numbers["square"]

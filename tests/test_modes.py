@@ -80,35 +80,52 @@ def test_rounds_reach_what_others_reach(loss, average):
         assert value["rounds"] == pytest.approx(value[other], rel=0.01 if average else 0.03)
 
 
-def reference(dense, y, workers, each, epochs, step, l2):
-    """Rounds as csrc/rounds.c describes them: logistic loss, a constant step, rows in order."""
+def reference(dense, y, workers, each, epochs, step, l2, falling=False, short=0.025):
+    """Rounds as csrc/rounds.c describes them: logistic loss, rows in order.
+
+    The step is constant, or falls as 1 / (1 + l2 step row): then workers' steps are longer where
+    they are short, and merges know how much longer.
+    """
     n, d = dense.shape
     batches = (n + 2 * 63 + 7 * 64) // 512
     gain = np.square(dense[:: n // 2048][dense[:: n // 2048] != 0]).mean()
     some = np.abs(dense[:: n // 2048])
     norms = some.sum(1) + np.sqrt(gain)
-    h = (some * norms[:, None]).mean(0) * 0.25 / 3 + l2
-    h_intercept = np.sqrt(gain) * norms.mean() * 0.25 / 3
+    h = (some * norms[:, None]).mean(0) * 0.25 / 10 + l2
+    h_intercept = np.sqrt(gain) * norms.mean() * 0.25 / 10
+    calm = short / (0.25 * np.square(some).sum(1).mean())
+    blocks = (n + 2 * 63) // 64
+
+    def steps(i, epoch):
+        """Return step and stretch in a row: those of its block."""
+        if not falling:
+            return step, 1.0
+        t = np.array([epoch * blocks + i // 64, epoch * blocks + i // 64 + 1]) * (n / blocks)
+        mean = np.diff(np.log1p(step * l2 * t) / l2)[0] / (n / blocks)
+        stretch = min(max(calm / mean, 1.0), workers)
+        return -np.expm1(-l2 * mean * stretch) / l2, stretch
+
     w, b = np.zeros(d), 0.0
-    for _ in range(epochs):
+    for epoch in range(epochs):
         first = 0
         while first < batches:
             stop = min(first + workers * each, batches)
             part = -(-(stop - first) // workers)
             z, c = w.copy(), b
             for o in range(workers):
-                v, u, shrunk, area = w.copy(), b, 1.0, 0.0
+                v, u, shrunk, area, net = w.copy(), b, 1.0, 0.0, 0.0
                 low = min(first + o * part, stop) * 512
                 for i in range(low, min(min(first + (o + 1) * part, stop) * 512, n)):
                     g = -y[i] / (1 + np.exp(y[i] * (dense[i] @ v + u)))
-                    v = (1 - step * l2) * v - step * g * dense[i]
-                    u -= gain * step * g
-                    shrunk *= 1 - step * l2
-                    area += step
-                a = area * h
-                z += (1 + a) / (1 + workers * a) * (v - shrunk * w - (1 - shrunk) * z)
+                    eta, stretch = steps(i, epoch)
+                    v = (1 - eta * l2) * v - eta * g * dense[i]
+                    u -= gain * eta * g
+                    shrunk *= 1 - eta * l2
+                    area, net = area + eta, net + eta / stretch
+                a, longer = area * h, area / net if net else 1.0
+                z += (1 + a) / (longer + workers * a) * (v - shrunk * w - (1 - shrunk) * z)
                 a = area * h_intercept
-                c += (1 + a) / (1 + workers * a) * (u - b)
+                c += (1 + a) / (longer + workers * a) * (u - b)
             w, b, first = z, c, stop
     return w, b
 
@@ -123,6 +140,20 @@ def test_rounds_are_those_of_numpy(n, workers):
     w, b = reference(dense, y, workers, 1, 1, 0.05, 0.01)
     np.testing.assert_allclose(result.w, w, rtol=1e-10, atol=1e-13)
     assert result.intercept == pytest.approx(b, rel=1e-10)
+
+
+def test_rounds_with_longer_steps_are_those_of_numpy():
+    X, y, dense = make(n=8192, d=8)
+    l2 = 0.05  # steps fall below what counts as short in the first epoch
+    result = fastopt.hogwild(
+        X, y, deterministic=True, order="sequential", epochs=2, step=0.2, l2=l2, average=False,
+        threads=2,
+    )  # fmt: skip
+    w, b = reference(dense, y, 2, 1, 2, 0.2, l2, falling=True)
+    np.testing.assert_allclose(result.w, w, rtol=1e-9, atol=1e-12)
+    assert result.intercept == pytest.approx(b, rel=1e-9)
+    never, _ = reference(dense, y, 2, 1, 2, 0.2, l2, falling=True, short=0)
+    assert np.abs(never - w).max() > 1e-4
 
 
 def test_rounds_with_much_shrinkage():

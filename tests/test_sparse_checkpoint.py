@@ -325,12 +325,13 @@ GIVEN = {
         positive aggressive most diverged
         """,
     "fo_worker": """
-        walk v base base_intercept base_intercepts watched changed overwritten padding
+        walk v base stretch base_intercept base_intercepts watched changed overwritten padding
         """,
     "fo_hogwild": """
         samples loss mode way schedule order workers full locks careful l2 decay rate power origin
-        seed given n_given epoch before earlier merge_rows numbers outputs w h h_intercept average
-        forget observing worker coordinate start stop diverged padding next ticket more_padding
+        seed calm given n_given epoch before earlier merge_rows numbers outputs w h h_intercept
+        average forget observing worker coordinate start stop diverged padding next ticket
+        more_padding
         """,
 }
 

@@ -132,13 +132,14 @@ class Run:
         if rows.mode != "serial":
             h, h_intercept = rows.curvature()
             h = h if len(w) == len(h) else np.repeat(h, samples.width)
+        more: dict[str, Any] = {"origin": float(past.rows)}
         if rows.mode in ("copies", "rounds"):
+            more["calm"] = rows.calm()
             padded = -(-len(w) // 32) * 32 + 32  # workers share no cache line
             models = 2 if rows.mode == "copies" else 1
             copies = on_lines(models * rows.workers * padded, rows.dtype)
         #: Batches after which a slice may end: a round's, in rounds.
         self.unit = rows.workers * max(1, merge_rows // BATCH) if rows.mode == "rounds" else 1
-        more: dict[str, Any] = {"origin": float(past.rows)}
         plain = settings.average and settings.plain_mean
         self.every_row = plain and rows.mode == "serial" and not settings.by_column
         self.every_row &= samples.width == 1
