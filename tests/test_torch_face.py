@@ -693,14 +693,14 @@ class Rows(torch.utils.data.Dataset):
         return torch.full((8,), float(k % 5)), torch.tensor([float(k % 3)])
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_loaders_with_workers(start):
     """Steps on several threads before and while workers of a DataLoader live."""
     net = torch.nn.Sequential(torch.nn.Linear(8, 400), torch.nn.Tanh(), torch.nn.Linear(400, 1))
     opt = ft.AdamW(net.parameters(), lr=1e-3, threads=2)
     loader = torch.utils.data.DataLoader(
-        Rows(), batch_size=16, num_workers=2, multiprocessing_context=start
+        Rows(), batch_size=16, num_workers=1 + (start == "fork"), multiprocessing_context=start
     )
     losses = []
     for _ in range(2):
