@@ -3,6 +3,7 @@
 # Nothing of torch is compiled against. Where its tensors lie is asked by the table of functions
 # that DLPack 1.3 defines, 40 ns a tensor, and by Python's attributes where there is no such table.
 
+from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdlib cimport realloc
@@ -39,6 +40,8 @@ ctypedef struct place:  # what a tensor was when its plan was made
     void *data
     int64_t geometry[2 * DIMS]
     int32_t ndim
+    unsigned char code
+    unsigned char bits
 
 ctypedef struct counter:  # a number that torch keeps in a tensor, or that is kept here
     void *data
@@ -66,16 +69,31 @@ def identical(list a, list b):
     return True
 
 
-def unlike(list tensors, layout):
-    """Whether a tensor has another layout, or is lazily negated or conjugated; None has nothing."""
+def unlike(list tensors, kind, layout):
+    """Whether a tensor is of another class or layout, or lazily negated or conjugated."""
     for tensor in tensors:
-        if tensor is not None and (tensor.layout is not layout or tensor.is_neg()
-                                   or tensor.is_conj()):
+        if tensor is not None and (type(tensor) is not kind or tensor.layout is not layout
+                                   or tensor.is_neg() or tensor.is_conj()):
             return True
     return False
 
 
-def unchanged(dict group, dict before):
+def same_items(found, list items):
+    """Whether a dictionary has these (key, value), in this order, the same objects."""
+    cdef Py_ssize_t place = 0, k = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    if len(found) != len(items):
+        return False
+    while PyDict_Next(found, &place, &key, &value):
+        pair = <tuple>items[k]
+        if key != <PyObject *>pair[0] or value != <PyObject *>pair[1]:
+            return False
+        k += 1
+    return True
+
+
+def unchanged(group, dict before):
     """Whether a group has the values that it had before, the same objects."""
     if len(group) != len(before):
         return False
@@ -181,8 +199,13 @@ cdef class Tensors:
             out.data = <void *><size_t>tensor.data_ptr()
             out.device_type = 1 if tensor.device.type == "cpu" else 2
             out.code, out.bits = CODES.get(str(tensor.dtype), (0, 0))
-        if out.device_type != 1 and out.device_type != 3 or out.ndim > DIMS:
-            raise TypeError("tensors elsewhere, or of too many dimensions")
+        if out.device_type != 1 and out.device_type != 3 or out.ndim >= DIMS:
+            raise TypeError("a tensor is elsewhere, or has too many dimensions")
+        if out.data == NULL:
+            for d in range(out.ndim):
+                if out.shape[d] == 0:
+                    return 0
+            raise TypeError("a tensor has no memory")
         return 0
 
     def same(self, list params):
@@ -209,7 +232,7 @@ cdef class Tensors:
     def hold(self, list grads, clash):
         """Let the plan hold the gradients until its `with` block ends; None: no step.
 
-        `clash(k, grad)` is asked when gradient k may lie where a parameter or state lies.
+        `clash(k, grad)` is called when gradient k may lie where a parameter or state lies.
         """
         cdef Py_ssize_t k, got = 0, count
         cdef Plan plan = self.plan
@@ -253,6 +276,9 @@ cdef class Tensors:
         cdef dl_tensor found
         cdef Py_ssize_t size, d, source
         self.look(tensor, &found)
+        if perm is not None and len(perm) != found.ndim + (found.code == 5):
+            raise ValueError(f"a gradient has shape {tuple(tensor.shape)}, its parameter has "
+                             f"{len(perm)} axes")
         memset(view, 0, sizeof(Py_buffer))
         if found.code == 2 and found.bits in (16, 32, 64):
             size = found.bits // 8
@@ -367,6 +393,7 @@ cdef void put(counter *one, double value) noexcept:
 
 cdef void remember(place *out, const dl_tensor *tensor) noexcept:
     out.data, out.ndim = <char *>tensor.data + tensor.byte_offset, tensor.ndim
+    out.code, out.bits = tensor.code, tensor.bits
     for d in range(tensor.ndim):
         out.geometry[d], out.geometry[DIMS + d] = tensor.shape[d], tensor.strides[d]
 
@@ -374,6 +401,7 @@ cdef void remember(place *out, const dl_tensor *tensor) noexcept:
 cdef bint unmoved(const place *before, const dl_tensor *now) noexcept:
     cdef size_t size = now.ndim * sizeof(int64_t)
     return (before.data == <char *>now.data + now.byte_offset and before.ndim == now.ndim
+            and before.code == now.code and before.bits == now.bits
             and memcmp(before.geometry, now.shape, size) == 0
             and memcmp(before.geometry + DIMS, now.strides, size) == 0)
 

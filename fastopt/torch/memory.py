@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ REAL = {
     torch.complex64: torch.complex64,
     torch.complex128: torch.complex128,
 }  # dtype of a parameter -> that of its states
+NUMPY = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.float16: np.float16,
+    torch.bfloat16: np.uint16,
+    torch.uint8: np.uint8,
+}
 LOW = (torch.float16, torch.bfloat16)
 LARGEST = precision.LARGEST
 
@@ -34,17 +42,37 @@ def why_not(tensor: torch.Tensor) -> str:
         return f"it is a {kind.__name__}, whose numbers only its own operations know"
     if tensor.is_neg() or tensor.is_conj():
         return "it is a lazily negated or conjugated view"
+    if tensor.dim() > 14:
+        return "it has more than 14 dimensions"
+    if reach(tensor) > tensor.untyped_storage().nbytes():
+        return "its memory has been freed"
     return ""
 
 
+def reach(tensor: torch.Tensor) -> int:
+    """Return where in its storage the last byte of a tensor ends."""
+    if tensor.numel() == 0:
+        return 0
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return (tensor.storage_offset() + last + 1) * tensor.element_size()
+
+
 def view(tensor: torch.Tensor) -> np.ndarray:
-    """Return an array over the memory of a tensor; complex numbers are pairs, bfloat16 its bits."""
+    """Return an array over the memory of a tensor; complex numbers are pairs, bfloat16 its bits.
+
+    It does not keep the memory: `Tensor.numpy` would, and let nobody resize it ever after, which is
+    how parameters are taken out of memory for a while.
+    """
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()
+    dtype = np.dtype(NUMPY[tensor.dtype])
+    if tensor.numel() == 0:
+        return np.empty(tuple(tensor.shape), dtype)
+    strides = [step * dtype.itemsize for step in tensor.stride()]
+    size = sum((n - 1) * step for n, step in zip(tensor.shape, strides, strict=True))
+    room = (ctypes.c_char * (size + dtype.itemsize)).from_address(tensor.data_ptr())
+    return np.ndarray(tuple(tensor.shape), dtype, room, 0, strides)
 
 
 def order_of(array: np.ndarray) -> tuple[int, ...] | None:
@@ -77,15 +105,17 @@ def conform(
     if kind is None or p.dtype == torch.float64 or p.is_complex():
         low = None
     wanted = {None: REAL[p.dtype], "bfloat16": torch.bfloat16, "8bit": torch.uint8}[low]
-    value, largest = state[key], state.get(key + LARGEST)
-    value = value.to(p.device)
+    value, largest = state[key].to(p.device), state.get(key + LARGEST)
+    if value.shape != p.shape:
+        raise ValueError(
+            f"state {key!r} has shape {tuple(value.shape)}, its parameter {tuple(p.shape)}"
+        )
     if value.dtype == wanted and (largest is not None) == (low == "8bit"):
         state[key] = laid_out(value, p)
         return
     signed = kind == "signed"
     if value.dtype == torch.uint8 and largest is not None:
-        flat = value.contiguous()
-        value = torch.from_numpy(precision.decode((view(flat), view(largest), signed)))
+        value = decoded(value, largest, signed)
     full = laid_out(value.to(REAL[p.dtype]), p)
     state.pop(key + LARGEST, None)
     if low is None:
@@ -96,16 +126,40 @@ def conform(
     numbers = np.ascontiguousarray(in_order(view(full), order))
     codes = in_order(view(stored), order)
     if low == "8bit":
-        state[key + LARGEST] = torch.zeros(-(-p.numel() // precision._core.QUANTUM))
+        quanta = -(-p.numel() // precision._core.QUANTUM)
+        state[key + LARGEST] = torch.zeros(quanta, dtype=torch.float32, device="cpu")
         precision.encode(numbers, (codes, view(state[key + LARGEST]), signed))
     else:
         precision.encode(numbers, codes)
     state[key] = stored
 
 
+def decoded(codes: torch.Tensor, largest: torch.Tensor, signed: bool) -> torch.Tensor:
+    """Return 8-bit codes, which are counted in the order of memory, as float32."""
+    array = view(codes)
+    order = order_of(array)
+    flat = in_order(array, order)
+    values = precision.decode((flat.reshape(-1), view(largest), signed)).reshape(flat.shape)
+    back = values if order is None else values.transpose(np.argsort(order))
+    return torch.from_numpy(np.array(back, order="C"))
+
+
 def laid_out(value: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Return `value` as it is if it is dense, else a dense copy in the parameter's order."""
     array = view(value)
-    if value.shape == p.shape and in_order(array, order_of(array)).flags.c_contiguous:
+    if in_order(array, order_of(array)).flags.c_contiguous:
         return value
-    return zeros(p, value.dtype).copy_(value.reshape(p.shape))
+    return zeros(p, value.dtype).copy_(value)
+
+
+def as_torch_has_it(state: dict[str, Any], p: torch.Tensor, kinds: dict[str, str]) -> None:
+    """Bring the states of a parameter into torch's form: all of its dtype, nothing beside them."""
+    for key in [key for key in state if key.endswith(LARGEST)]:
+        name = key[: -len(LARGEST)]
+        state[name] = decoded(state[name], state[key], kinds.get(name) == "signed")
+        del state[key]
+    for key in ("master", "rest"):  # they are made again from the parameter
+        state.pop(key, None)
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor) and value.dim() > 0 and value.dtype != p.dtype:
+            state[key] = value.to(p.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 import fastopt
@@ -46,9 +47,9 @@ class SGD(Native, torch.optim.SGD):
     def _by_rows(self, group: dict[str, Any]) -> bool:
         return group["momentum"] == 0 and group["weight_decay"] == 0
 
-    def _counters(self, p: Any, state: dict[str, Any], fresh: bool) -> list[Any]:
+    def _counters(self, p: Any, state: dict[str, Any]) -> list[Any]:
         # torch counts nothing here: what matters is whether the buffer is new
-        return [0.0 if fresh else 1.0]
+        return [0.0 if (p, "momentum_buffer") in self._fresh else 1.0]
 
 
 class Adagrad(Native, torch.optim.Adagrad):
@@ -92,7 +93,9 @@ class Rprop(Native, torch.optim.Rprop):
     native = fastopt.Rprop
 
     def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {**group, "variant": "iminus"}
+        least, most = group["step_sizes"]
+        lr = min(max(float(group["lr"]), least), most)  # torch bounds the first length as well
+        return {**group, "lr": lr, "variant": "iminus"}
 
 
 class Adam(Native, torch.optim.Adam):
@@ -150,7 +153,7 @@ class NAdam(Native, torch.optim.NAdam):
         mu, after = (b1 * (1 - 0.5 * 0.96 ** (k * psi)) for k in (t, t + 1))
         product = counts[1] * mu
         if counter_is_single(self, group):  # then torch multiplies in float32
-            product = torch.tensor(counts[1], dtype=torch.float32).mul_(mu).item()
+            product = float(np.float32(counts[1]) * np.float32(mu))
         made.scalars["lr_g"] = lr * (1 - mu) / (1 - product)
         made.scalars["lr_m"] = lr * after / (1 - product * after)
         return made, (t, product)
@@ -179,10 +182,11 @@ class ASGD(Native, torch.optim.ASGD):
         yield "ax", "average"
         yield from super()._beside(p)
 
-    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> bool:
+    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> None:
         if "ax" not in state:
             state["ax"] = memory.zeros(p, memory.REAL[p.dtype])
-        return super()._begin(p, state, group, rule)
+            self._fresh.add((p, "ax"))
+        super()._begin(p, state, group, rule)
 
     def _numbers(
         self, rule: Any, group: dict[str, Any], counts: tuple[float, ...]
@@ -193,8 +197,9 @@ class ASGD(Native, torch.optim.ASGD):
         made.decay, made.average = lambd * eta, mu
         t += 1
         eta, mu = lr / (1 + lambd * lr * t) ** h["alpha"], 1 / max(1, t - h["t0"])
-        # as torch keeps them, whatever the dtype of the tensors that they are in
-        return made, (t, torch.tensor(eta).item(), torch.tensor(mu).item())
+        if torch.get_default_dtype() == torch.float32:  # in which torch makes them
+            eta, mu = float(np.float32(eta)), float(np.float32(mu))
+        return made, (t, eta, mu)
 
 
 class Adafactor(Native, torch.optim.Adafactor):
@@ -219,7 +224,7 @@ class Adafactor(Native, torch.optim.Adafactor):
     def _moments(self, p: Any, state: dict[str, Any]) -> list[str]:
         return ["row_var", "col_var"] if p.dim() > 1 else ["variance"]
 
-    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> bool:
+    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> None:
         if p.is_complex():
             raise RuntimeError("Adafactor does not support complex parameters")
         shapes = {
@@ -231,9 +236,14 @@ class Adafactor(Native, torch.optim.Adafactor):
             # averages of rows and columns are small, their squares are not: in float64
             dtype = memory.REAL[p.dtype] if key == "variance" else torch.float64
             if key not in state:
-                state[key] = torch.zeros(shapes[key], dtype=dtype)
+                state[key] = torch.zeros(shapes[key], dtype=dtype, device="cpu")
+                self._fresh.add((p, key))
+            if state[key].shape != shapes[key]:
+                raise ValueError(
+                    f"state {key!r} has shape {tuple(state[key].shape)}, not {shapes[key]}"
+                )
             state[key] = state[key].to(dtype).contiguous()
-        return super()._begin(p, state, group, rule)
+        super()._begin(p, state, group, rule)
 
     def _wire(self, plan: Any, states: list[dict[str, Any]]) -> None:
         moments = [
@@ -258,8 +268,11 @@ class SparseAdam(Native, torch.optim.SparseAdam):
     def _by_rows(self, group: dict[str, Any]) -> bool:
         return True
 
-    def _counters(self, p: Any, state: dict[str, Any], fresh: bool) -> list[Any]:
-        return [float(state.setdefault("step", 0))]
+    def _counters(self, p: Any, state: dict[str, Any]) -> list[Any]:
+        if "step" not in state:
+            state["step"] = 0
+            self._fresh.add((p, "step"))
+        return [float(state["step"])]
 
     def _count_steps(self, params: list[Any]) -> None:
         for p in params:

@@ -16,9 +16,10 @@ from fastopt.checks import one_of
 from fastopt.rules import precision
 from fastopt.threads import resolve
 from fastopt.torch import memory
-from fastopt.torch.engine import Engine, Refused
+from fastopt.torch.engine import RULES, Engine, Refused, refresh
 
 ROUNDINGS = ("nearest", "stochastic", "kahan", "master")
+LISTS = ("params", "param_names")
 OPTIONS = ("threads", "rounding", "state_dtype", "fallback")
 
 
@@ -127,6 +128,12 @@ class Native:
         try:
             engine.step(self)
         except Refused as reason:
+            for p, key in self._fresh:  # nobody has used them
+                self.state[p].pop(key, None)
+                if not self.state[p]:
+                    del self.state[p]
+            self._fresh.clear()
+            self.__dict__.pop("_engine", None)
             self._refuse(str(reason))
             self._step_by_torch()
         return loss
@@ -144,7 +151,7 @@ class Native:
                 for p in group["params"]:
                     check(p)  # in torch's words
         silent = reason.startswith(("a parameter is there twice", "sparse gradients"))
-        silent = silent or "share memory" in reason or "shares memory" in reason
+        silent = silent or "share memory" in reason
         if self.fallback != "torch" and not (silent and self._has_torchs()):
             raise RuntimeError(
                 f"fastopt.torch.{type(self).__name__} cannot update this model: {reason}. "
@@ -163,12 +170,22 @@ class Native:
         return step.__wrapped__ if getattr(step, "hooked", False) else step
 
     def _step_by_torch(self) -> None:
+        """Let torch take the step, with the states as it has them."""
+        kinds = self.native.state_kinds
+        named = {
+            self._key(name): kinds[letter]
+            for letter, name in self.native.state_names.items()
+            if letter in kinds
+        }
+        for p, state in self.state.items():
+            memory.as_torch_has_it(state, p, named)
         self._torchs()(self)
 
     def _unscale(self) -> None:
         """Do what torch's fused steps do for a GradScaler."""
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
+            self.grad_scale = None  # done, whoever takes the step
             with torch.no_grad():
                 for group in self.param_groups:
                     for p in group["params"]:
@@ -220,7 +237,7 @@ class Native:
         before, values = known.get(id(group), (None, None))
         if before is None or not _core.unchanged(group, before):
             values = numbers_of(self._hyper(group))
-            if not any(isinstance(v, torch.Tensor) for v in group.values()):  # may change in place
+            if all(is_constant(v) for k, v in group.items() if k not in LISTS):
                 known[id(group)] = (dict(group), values)
         return values
 
@@ -230,34 +247,49 @@ class Native:
         """Return torch's name of a state."""
         return self.keys.get(name, name)
 
-    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> bool:
-        """Make the states that a parameter does not have yet; return whether it had none."""
-        fresh = False
-        first: dict[str, Any] | None = None
-        for letter in () if self._factored else _core.rules()[rule.rule][0]:
-            key = self._key(rule.state_names[letter])
-            if state.get(key) is not None:
-                continue
-            if first is None:
-                first = rule.initial(numbers_of(self._hyper(group)))
+    @property
+    def _fresh(self) -> set[tuple[Any, str]]:
+        """The states that were made for the step that is being taken: (parameter, key)."""
+        return self.__dict__.setdefault("_made", set())
+
+    def _begin(self, p: Any, state: dict[str, Any], group: dict[str, Any], rule: Any) -> None:
+        """Make the states of a parameter that has none.
+
+        Raises
+        ------
+        KeyError
+            If it has some of them: then they are another rule's, or somebody has taken some away.
+        """
+        letters = () if self._factored else RULES[rule.rule][0]
+        keys = {letter: self._key(rule.state_names[letter]) for letter in letters}
+        wanted = [*keys.values(), *self.counters]
+        missing = [key for key in wanted if state.get(key) is None]
+        if missing and len(missing) < len(wanted):
+            raise KeyError(missing[0])
+        first = rule.initial(self._values(group)) if missing and keys else {}
+        for letter, key in keys.items() if missing else ():
             value = first.get(letter, 0.0)
             state[key] = memory.zeros(p, memory.REAL[p.dtype])
+            self._fresh.add((p, key))
             if callable(value):
-                exact = memory.view(p.detach().to(memory.REAL[p.dtype]))
-                memory.view(state[key])[...] = value(exact)
+                exact = p.detach().to(memory.REAL[p.dtype])
+                memory.view(state[key])[...] = value(memory.view(exact))
             elif value:
                 memory.view(state[key]).fill(value)
-            fresh = True
-        for key, role in self._beside(p):
-            if key not in state:
-                if role == "rest":
-                    state[key] = memory.zeros(p, torch.bfloat16)
-                else:
-                    state[key] = laid(p)
-        for name in self.counters:
-            if name not in state:
-                state[name] = torch.tensor(self._first_count(name, group), dtype=counter_dtype())
-        return fresh
+        for name in self.counters if missing else ():
+            state[name] = counter(self._first_count(name, group))
+            self._fresh.add((p, name))
+        beside = dict(self._beside(p))
+        for key in ("master", "rest"):
+            if key not in beside:
+                state.pop(key, None)
+        for key, role in beside.items():
+            if key in state:
+                if role == "copy":
+                    refresh(state, p)
+                continue
+            self._fresh.add((p, key))
+            state[key] = memory.zeros(p, torch.bfloat16) if role == "rest" else laid(p)
 
     def _first_count(self, name: str, group: dict[str, Any]) -> float:
         return 0.0
@@ -270,14 +302,13 @@ class Native:
             if self.rounding == "kahan":
                 yield "rest", "rest"
 
-    def _counters(self, p: Any, state: dict[str, Any], fresh: bool) -> list[Any]:
+    def _counters(self, p: Any, state: dict[str, Any]) -> list[Any]:
         """Return the tensors that count, or numbers to count on from."""
         for name in self.counters:
-            if state[name].device.type != "cpu" or state[name].dtype not in (
-                torch.float32,
-                torch.float64,
-            ):
-                state[name] = torch.tensor(float(state[name]), dtype=counter_dtype())
+            one = state[name]
+            plain_one = isinstance(one, torch.Tensor) and one.device.type == "cpu"
+            if not plain_one or one.dtype not in (torch.float32, torch.float64) or one.numel() != 1:
+                state[name] = counter(float(one))
         return [state[name] for name in self.counters]
 
     def _wide(self, params: list[Any]) -> bool:
@@ -329,13 +360,19 @@ class Native:
         super().__setstate__(state)
         self.__dict__.pop("_engine", None)
         self.__dict__.pop("_known", None)
+        self.__dict__.pop("_made", None)
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, Any]:
     """Return hyper-parameters as Python's numbers, where they may be tensors."""
-    return {
-        name: plain(value) for name, value in group.items() if name not in ("params", "param_names")
-    }
+    return {name: plain(value) for name, value in group.items() if name not in LISTS}
+
+
+def is_constant(value: Any) -> bool:
+    """Return whether nobody can change a value in place."""
+    if type(value) is tuple:
+        return all(map(is_constant, value))
+    return value is None or type(value) in (float, int, bool, str)
 
 
 def plain(value: Any) -> Any:
@@ -352,7 +389,7 @@ def laid(p: Any) -> Any:
     return memory.zeros(p, memory.REAL[p.dtype]).copy_(p.detach())
 
 
-def counter_dtype() -> torch.dtype:
-    """Return the dtype in which torch counts steps."""
+def counter(value: float) -> Any:
+    """Return a counter as torch makes it, in memory whatever the default device is."""
     double = torch.get_default_dtype() == torch.float64
-    return torch.float64 if double else torch.float32
+    return torch.tensor(value, dtype=torch.float64 if double else torch.float32, device="cpu")

@@ -9,7 +9,7 @@ import torch
 
 import fastopt
 from fastopt.rules.hyperparameters import check
-from fastopt.torch.native import Native, Numbers
+from fastopt.torch.native import Native, Numbers, plain
 
 __all__ = [
     "FTRL",
@@ -65,7 +65,7 @@ class Own(Native, torch.optim.Optimizer):
 
     def _check(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
-            check(type(self).__name__, name, value)
+            check(type(self).__name__, name, plain(value))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyper-parameters of their own, as in torch."""
@@ -134,7 +134,14 @@ class ScheduleFreeSGD(Own):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyper-parameters of their own, as in torch."""
         super().add_param_group(param_group)
-        self.param_groups[-1].update(weight_sum=0.0, lr_max=0.0, train_mode=True)
+        training = self.param_groups[0].get("train_mode", True)
+        self.param_groups[-1].update(weight_sum=0.0, lr_max=0.0, train_mode=training)
+
+    def _check(self, values: dict[str, Any]) -> None:
+        super()._check(values)
+        beta = values.get("momentum", values.get("betas", (1.0,)))
+        if plain(beta[0] if isinstance(beta, (tuple, list)) else beta) == 0:
+            raise ValueError(f"{type(self).__name__}: the weight of the average must be > 0")
 
     def _beta(self, group: dict[str, Any]) -> float:
         return group["betas"][0] if "betas" in group else group["momentum"]
@@ -152,7 +159,7 @@ class ScheduleFreeSGD(Own):
         most = max(lr, h["lr_max"])
         total = h["weight_sum"] + t ** h["r"] * most ** h["weight_lr_power"]
         c = (total - h["weight_sum"]) / total if total else 0.0
-        group["pending"] = (total, most)
+        self._pending[id(group)] = (total, most)
         beta = self._beta(h)
         scalars = {"lr": lr, "c": c, "lr_y": lr * (1 - beta * (1 - c))}
         if "betas" in h:
@@ -167,8 +174,18 @@ class ScheduleFreeSGD(Own):
 
     def _count_steps(self, params: list[Any]) -> None:
         for group in self.param_groups:
-            if "pending" in group:
-                group["weight_sum"], group["lr_max"] = group.pop("pending")
+            if id(group) in self._pending:
+                group["weight_sum"], group["lr_max"] = self._pending.pop(id(group))
+
+    @property
+    def _pending(self) -> dict[int, tuple[float, float]]:
+        """By group, the sum of weights and the largest rate after the step that is being taken."""
+        return self.__dict__.setdefault("_after", {})
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step; see `Native.step`."""
+        self._pending.clear()
+        return super().step(closure)
 
     def eval(self) -> None:
         """Put the average x in the parameters; does nothing if it is there."""
