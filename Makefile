@@ -35,6 +35,7 @@ bench: $(VENV)/.bench
 	    --benchmark-columns=median,min,iqr --benchmark-sort=name \
 	    --benchmark-json=bench/results/micro.json
 	@$(BIN)/python -m bench.picture
+	@$(BIN)/python -m bench.picture_sparse
 
 lint: $(VENV)/.lint
 	@echo "==> ruff check, ruff format, clang-format, cython-lint"

@@ -12,7 +12,8 @@ time to    seconds to the objective that SGDClassifier has after 5 epochs, all e
            and to 1 % and 0.1 % above the best objective seen: the smallest number of epochs
            (hogwild, scikit-learn's SGD, VW) or the largest tolerance (sdca; LinearSVC and
            LogisticRegression, the best solvers of its kind; Snap ML) that gets there, timed
-           alone. VW and Snap ML take part where they are installed (sparse_peers.py).
+           alone; picture_sparse.py draws all runs. VW and Snap ML take part where they are
+           installed (sparse_peers.py).
 
 Peers take turns; medians of the turns. Run it on an idle machine.
 """
@@ -184,7 +185,7 @@ def time_to(name: str, X: Any, y: np.ndarray, loss: str, limit: float) -> list[d
                             ("best + 0.1 %", best * 1.001)):  # fmt: skip
             reached = [(s, e) for e, s, v in runs if v <= goal]
             row[f"s to {label}"] = min(reached)[0] if reached else "-"
-        rows.append(row | {"lowest": min(v for _, _, v in runs)})
+        rows.append(row | {"lowest": min(v for _, _, v in runs), "curve": runs})
     return rows
 
 
@@ -204,7 +205,8 @@ def main() -> None:
                 speed += passes(name, X, y, loss, 3)
                 quality += time_to(name, X, y, loss, 0.5 if arguments.quick else 1.5)
     show(speed, "20 passes, float32, alpha = 1e-4")
-    show(quality, "seconds to an objective")
+    shown = [{k: v for k, v in row.items() if k != "curve"} for row in quality]
+    show(shown, "seconds to an objective")
     only = [part for part in (arguments.data, arguments.loss) if part]
     record("-".join(["hogwild", *only]), speed + quality)
 

@@ -2,6 +2,7 @@
 
 A chained Rosenbrock function of 10^6 variables, logistic regression on imdb's reviews (if
 FASTOPT_DATA or ../shared/data has them), and the evaluations on the problems of tests/mgh.py.
+jaxopt and optax take part in the first, where they are installed.
 
     python -m bench.bench_solvers [--rounds 3] [--size 1000000]
 """
@@ -179,6 +180,12 @@ if __name__ == "__main__":
     rows = measure(
         f"chained Rosenbrock, {len(start):,}", chained_rosenbrock, start, 1e-5, arguments.rounds
     )
+    try:
+        from bench import jax_lbfgs
+    except ImportError:
+        print("jax is not installed: jaxopt and optax take no part")
+    else:
+        rows += jax_lbfgs.rows(str(rows[0]["problem"]), start, 1e-5, arguments.rounds)
     show(rows, title)
     if (DATA / "imdb.npz").exists():
         rows += measure("logistic, imdb", *imdb_logistic(), 1e-6, arguments.rounds)
