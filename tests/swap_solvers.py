@@ -1,4 +1,4 @@
-"""A pytest plugin that puts fastopt's solvers, line searches and roots in the place of SciPy's.
+"""A pytest plugin that puts fastopt's solvers, roots and differences in the place of SciPy's.
 
 `pytest -p swap_solvers --pyargs scipy.optimize.tests.test_optimize` then tests ours.
 """
@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import scipy.optimize
-from scipy.optimize import _linesearch, _zeros_py
+from scipy.optimize import _linesearch, _numdiff, _zeros_py
 
 import fastopt
 
@@ -101,6 +101,22 @@ def newton(f, x0, fprime=None, args=(), tol=1.48e-8, maxiter=50, fprime2=None, x
     return np.float64(r.x), found
 
 
+METHODS = {"2-point": "forward", "3-point": "central", "cs": "complex"}
+
+
+def approx_derivative(
+    fun, x0, method="3-point", rel_step=None, abs_step=None, f0=None, bounds=None, args=(),
+    kwargs=None, workers=None,
+):  # fmt: skip
+    """Call ours as `approx_derivative` is called without bounds, sparsity and relative steps."""
+    if (rel_step is not None and abs_step is None) or bounds is not None:
+        raise NotImplementedError("ours has one absolute step, and no bounds")
+    return fastopt.calculus.numerical_jacobian(
+        lambda x: fun(x, *args, **(kwargs or {})), np.atleast_1d(x0), METHODS[method], abs_step
+    )
+
+
+_numdiff.approx_derivative = approx_derivative
 scipy.optimize.minimize = minimize
 _linesearch.line_search_wolfe1 = _linesearch.line_search_wolfe2 = wolfe
 _linesearch.scalar_search_wolfe2 = scalar_wolfe

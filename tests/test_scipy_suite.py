@@ -1,7 +1,8 @@
-"""SciPy's own tests of its solvers, line searches and roots, run on ours (swap_solvers.py).
+"""SciPy's own tests of its solvers, line searches, roots and differences, run on ours.
 
-Not chosen: tests of what is not here (fmin_* and their counts, constraints, arrays of roots,
-quasi-Newton Hessians, `disp`, `return_all`), of SciPy's words and of its exact counts, and
+swap_solvers.py puts them there. Not chosen: tests of what is not here (fmin_* and their counts,
+constraints, arrays of roots, quasi-Newton Hessians, `disp`, `return_all`; bounds, sparsity and
+relative steps of differences), of SciPy's words and of its exact counts, and
 
 - test_bfgs_nan_return, which wants nan for a value of 0 at x0 and nan elsewhere: ours returns x0;
 - test_initial_step_scaling, which wants CG's first step to be 1.01: ours is 1;
@@ -43,6 +44,11 @@ CHOSEN = {
         " or (TestLBFGSBBounds and minimize) or (TestNewtonCg and not strategy)"
         " or x_overwritten or len_x_is_one",
         50,
+    ),
+    "test__numdiff": (
+        "TestApproxDerivativesDense and (scalar_scalar or scalar_vector or vector_scalar or "
+        "vector_vector or non_numpy) and not (workers or parametrized)",
+        6,
     ),
     "test_trustregion": ("ncg_hessp or (start_in_optimum and not krylov)", 3),
 }
