@@ -384,13 +384,14 @@ def test_sparse_gradients(name, coalesced):
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
-def test_sparse_gradients_that_torch_takes_otherwise():
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_sparse_gradients_that_torch_takes_otherwise(dampening):
     """With momentum, its buffer is sparse too: torch does it."""
     results = []
     for library in (ft, torch.optim):
         torch.manual_seed(0)
         table = torch.nn.Embedding(20, 3, sparse=True, dtype=torch.float64)
-        opt = library.SGD(table.parameters(), lr=0.1, momentum=0.9)
+        opt = library.SGD(table.parameters(), lr=0.1, momentum=0.9, dampening=dampening)
         for _ in range(3):
             opt.zero_grad()
             table(torch.tensor([3, 5, 3])).sum().backward()

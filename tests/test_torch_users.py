@@ -159,17 +159,6 @@ def test_dampening_is_not_for_the_first_step_whoever_takes_it():
         one.grad = one.data
         opt.step()
     torch.testing.assert_close(p.data, q.data)
-    results = []
-    for library in (ft, torch.optim):
-        torch.manual_seed(0)
-        table = torch.nn.Embedding(20, 3, sparse=True, dtype=torch.float64)
-        opt = library.SGD(table.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
-        for _ in range(3):
-            opt.zero_grad()
-            table(torch.tensor([3, 5, 3])).sum().backward()
-            opt.step()
-        results.append(table.weight.detach())
-    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 def overlapping(case):

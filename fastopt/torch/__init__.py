@@ -9,54 +9,8 @@ try:
 except ImportError as error:
     raise ImportError("fastopt.torch needs PyTorch: pip install 'fastopt[torch]'") from error
 
-from fastopt.torch.namesakes import (
-    ASGD,
-    LBFGS,
-    SGD,
-    Adadelta,
-    Adafactor,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-    SparseAdam,
-)
-from fastopt.torch.own import (
-    FTRL,
-    LAMB,
-    AdaBelief,
-    DeltaBarDelta,
-    Lion,
-    NesterovRMSprop,
-    ScheduleFreeAdamW,
-    ScheduleFreeSGD,
-)
+from fastopt.torch import namesakes, own
+from fastopt.torch.namesakes import *  # noqa: F403
+from fastopt.torch.own import *  # noqa: F403
 
-__all__ = [
-    "ASGD",
-    "FTRL",
-    "LAMB",
-    "LBFGS",
-    "SGD",
-    "AdaBelief",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "DeltaBarDelta",
-    "Lion",
-    "NAdam",
-    "NesterovRMSprop",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "ScheduleFreeAdamW",
-    "ScheduleFreeSGD",
-    "SparseAdam",
-]
+__all__ = [*namesakes.__all__, *own.__all__]
