@@ -20,7 +20,7 @@ from fastopt.torch.engine import RULES, Engine, Refused, refresh
 
 ROUNDINGS = ("nearest", "stochastic", "kahan", "master")
 LISTS = ("params", "param_names")
-OPTIONS = ("threads", "rounding", "state_dtype", "fallback")
+DEFAULTS = {"threads": None, "rounding": "nearest", "state_dtype": None, "fallback": None}
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Native:
 
     # No types here: the signature is that of torch's class, and four keywords more.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        options = {name: kwargs.pop(name) for name in OPTIONS if name in kwargs}
+        options = {name: kwargs.pop(name) for name in DEFAULTS if name in kwargs}
         self._set_options(**options)
         super().__init__(*args, **kwargs)
 
@@ -78,10 +78,9 @@ class Native:
             return
         theirs = inspect.signature(cls.__bases__[1].__init__)
         parameters = [p for p in theirs.parameters.values() if p.name != "self"]
-        defaults = {name: getattr(Native, name) for name in OPTIONS}
         added = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
-            for name, value in defaults.items()
+            for name, value in DEFAULTS.items()
         ]
         cls.__signature__ = inspect.Signature([*parameters, *added])
 
@@ -354,7 +353,7 @@ class Native:
                         self.state[p][key] = value.detach().to(own.device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {name: getattr(self, name) for name in OPTIONS}
+        return super().__getstate__() | {name: getattr(self, name) for name in DEFAULTS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

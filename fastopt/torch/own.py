@@ -9,7 +9,7 @@ import torch
 
 import fastopt
 from fastopt.rules.hyperparameters import check
-from fastopt.torch.native import Native, Numbers, plain
+from fastopt.torch.native import DEFAULTS, Native, Numbers, plain
 
 __all__ = [
     "FTRL",
@@ -37,16 +37,12 @@ class Own(Native, torch.optim.Optimizer):
         parameters = [
             p for p in theirs if p.kind in kinds and p.name not in ("self", "preset", *cls.fixed)
         ]
-        cls.defaults_of = {
-            p.name: p.default for p in parameters if p.name not in ("params", "preset")
-        } | {"maximize": False}
+        cls.defaults_of = {p.name: p.default for p in parameters if p.name != "params"}
+        cls.defaults_of["maximize"] = False
         added = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-            for name, default in {
-                "maximize": False, "threads": None, "rounding": "nearest", "state_dtype": None,
-                "fallback": None,
-            }.items()
-        ]  # fmt: skip
+            for name, default in {"maximize": False, **DEFAULTS}.items()
+        ]
         parameters = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
         cls.__signature__ = inspect.Signature([*parameters, *added])
         super().__init_subclass__(**kwargs)
@@ -56,8 +52,7 @@ class Own(Native, torch.optim.Optimizer):
         bound.apply_defaults()
         values = dict(bound.arguments)
         del values["params"]
-        options = ("threads", "rounding", "state_dtype", "fallback")
-        self._set_options(**{name: values.pop(name) for name in options})
+        self._set_options(**{name: values.pop(name) for name in DEFAULTS})
         if values.get("lr", 0) is None:
             raise TypeError(f"{type(self).__name__}: lr is required")
         self._check(values)
