@@ -25,7 +25,7 @@ cdef extern from "dual.h" nogil:
         fo_dual_worker *worker
         void **copies
         Py_ssize_t epoch, at, most, stretch, longest
-        double gap, share
+        double gap, met, share
     void fo_dual_prepare(fo_ascent *run, int threads)
     int fo_dual_slice(fo_ascent *run, Py_ssize_t rounds, int threads)
     void fo_dual_measure(const fo_ascent *run, double *partials, double *gap, double *loss,
@@ -129,6 +129,33 @@ cdef class Ascent:
     def share(self):
         """How much of the last round's change was taken."""
         return self.run.share
+
+    def state(self):
+        """Return the numbers of a run between two slices; w and betas go with them."""
+        cdef fo_ascent *run = &self.run
+        rows, nonzeros = self.done()
+        return {
+            "intercept": run.intercept, "sum": run.sum, "epoch": run.epoch, "at": run.at,
+            "stretch": run.stretch, "gap": run.gap, "met": run.met, "share": run.share,
+            "rows": rows, "nonzeros": nonzeros,
+        }
+
+    def restore(self, dict numbers, const uint8_t[::1] rest):
+        """Take over what `state` and `rest` returned; begun with its w, betas and intercept."""
+        cdef fo_ascent *run = &self.run
+        if rest.shape[0] != self.samples.rows:
+            raise ValueError(f"rest must be {self.samples.rows} numbers, got {rest.shape[0]}")
+        run.sum, run.epoch, run.at = numbers["sum"], numbers["epoch"], numbers["at"]
+        run.stretch, run.gap, run.met = numbers["stretch"], numbers["gap"], numbers["met"]
+        run.share = numbers["share"]
+        if not (0 <= run.at < run.most and 1 <= run.stretch <= run.longest and run.epoch >= 0):
+            raise ValueError(f"no place in an epoch: {numbers!r}")
+        run.worker.rows, run.worker.nonzeros = numbers["rows"], numbers["nonzeros"]
+        memcpy(run.d.rest, &rest[0], self.samples.rows)
+
+    def rest(self):
+        """Return how long each row has been at rest, a byte each."""
+        return (<const char *>self.run.d.rest)[:self.samples.rows]
 
     def done(self):
         """Return (rows, non-zeros) walked so far."""

@@ -250,7 +250,7 @@ def test_history_callback_and_budget():
     seconds = [r["seconds"] for r in result.history]
     assert seconds == sorted(seconds) and result.seconds >= seconds[-1]
     result = fastopt.sdca(X, y, l2=1e-9, tol=0, epochs=10**6, time_budget=0.15)
-    assert result.status == "stopped" and "time budget of 0.15 s" in result.message
+    assert result.status == "stopped" and "time budget" in result.message
     assert 0.15 <= result.seconds < 1 and math.isfinite(result.objective)
     seen = []
     result = fastopt.sdca(

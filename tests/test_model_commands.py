@@ -45,10 +45,11 @@ def data(path, labels=(-1, 1), rows=400, first=1, seed=0):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_killed_and_resumed(tmp_path, capsys):
+@pytest.mark.parametrize("loss", ["logistic", "multinomial"])
+def test_killed_and_resumed(loss, tmp_path, capsys):
     """A command that is killed ends, resumed, with the model of one that was not."""
     file = data(tmp_path / "a.svm", labels=(1, 2, 3))
-    options = ["--epochs", "9000", "--threads", "1"]
+    options = ["--epochs", "9000", "--threads", "1", "--loss", loss]
     assert run("train", file, *options, "--out", tmp_path / "whole.npz", capsys=capsys)[0] == 0
     again = [*options, "--out", "again.npz", "--checkpoint", "run.ck", "--every", "0"]
     command = [sys.executable, "-m", "fastopt", "train", "a.svm", *again]

@@ -463,7 +463,6 @@ def test_a_saved_model_says_the_same(tmp_path):
         ({"penalty": "elasticnet"}, "needs penalty='l2' or None, got 'elasticnet'"),
         ({"positive": True}, "'crammer_singer' cannot do positive=True"),
         ({"learning_rate": "pa1"}, "'crammer_singer' cannot do learning_rate='pa1'"),
-        ({"checkpoint": "file"}, "'crammer_singer' has no checkpoint"),
         ({"max_norm": 1.0}, "'crammer_singer' has no max_norm"),
         ({"optimizer": "adam"}, "needs optimizer='sgd', got 'adam'"),
         ({"optimizer": "sdca"}, "needs optimizer='sgd', got 'sdca'"),

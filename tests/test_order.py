@@ -243,16 +243,6 @@ def test_bad_orders_are_named(order, error, message):
         trained(X, y, order)
 
 
-def test_checkpoints_hold_no_curriculum(tmp_path):
-    X, y, _ = make()
-    path = tmp_path / "x"
-    with pytest.raises(ValueError, match="order must be a name with a checkpoint"):
-        trained(X, y, np.arange(N), checkpoint=path)
-    assert not path.exists()
-    whole = trained(X, y, "shuffle")
-    np.testing.assert_array_equal(trained(X, y, "shuffle", checkpoint=path).w, whole.w)
-
-
 # ---- the estimators ----
 
 

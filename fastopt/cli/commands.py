@@ -228,8 +228,6 @@ def train(
     """
     asked = {**locals()}
     if checkpoint is not None:
-        if loss in training.MULTI_LOSSES:
-            raise UserError(f"--checkpoint: is not for --loss {loss}", 2)
         if os.path.exists(checkpoint):
             raise UserError(
                 f"--checkpoint: {checkpoint} is there already: `fastopt resume {checkpoint}` goes "

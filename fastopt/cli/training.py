@@ -216,10 +216,9 @@ def fit(
             settings = Settings.check(
                 threads=threads, losses=losses, **{"decay": 0.9, "mode": "auto", **options}
             )
-            more = {} if together else {"checkpoint": checkpoint}
             every = (multiclass if together else one_vs_rest)(
                 X, codes, len(classes), settings, sample_weight=data.weights, callback=callback,
-                track_objective=track, **more,
+                track_objective=track, checkpoint=checkpoint,
             )  # fmt: skip
             W, b, results = every.W, every.b, every.results
             positive = [1] if len(classes) == 2 else range(len(classes))

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,24 +16,40 @@ import numpy as np
 from fastopt import _core
 from fastopt.checks import number
 from fastopt.files import load_npz, save_npz
+from fastopt.sparse.order import checked
 from fastopt.sparse.rows import Rows, Targets
 from fastopt.sparse.run import Past, Run
 from fastopt.sparse.stopping import Watch
 
-KIND, VERSION = "fastopt training checkpoint", 1
+KIND, VERSION = "fastopt training checkpoint", 2
 PIECE, PIECES = 4096, 64  # numbers of X that are compared: its ends, and pieces between them
 ARRAYS = ("w", "average", "paid", "lag", "first", "second", "clock")
+OF_RUN = (*ARRAYS, "best", "visits")
+OF_DUAL = ("w", "beta", "rest")
 OF_RESULT = (
     *("intercept", "status", "message", "mode", "reason", "order", "threads", "step", "epochs"),
-    *("rows", "nnz", "seconds", "history", "last_intercept", "clipped"),
+    *("rows", "nnz", "seconds", "history", "last_intercept", "clipped", "objective", "gap"),
 )
+
+
+def plain(intercept: Any) -> Any:
+    """Return an intercept, or those of several classes, as JSON can hold them."""
+    return np.asarray(intercept, np.float64).tolist()
+
+
+def unplain(intercept: Any) -> Any:
+    """Return what `plain` was given."""
+    return np.array(intercept) if isinstance(intercept, list) else intercept
 
 
 def numbers_of(result: Any) -> dict[str, Any]:
     """Return what JSON can hold of a finished problem."""
     past = {"rows": result.past.rows, "averaged": result.past.averaged}
-    past["mean_intercept"] = float(result.past.mean_intercept)
-    return {**{name: getattr(result, name) for name in OF_RESULT}, "past": past}
+    past["mean_intercept"] = plain(result.past.mean_intercept)
+    numbers = {name: getattr(result, name) for name in OF_RESULT if hasattr(result, name)}
+    for name in ("intercept", "last_intercept"):
+        numbers[name] = plain(numbers[name])
+    return {**numbers, "past": past}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +71,12 @@ class Position:
             "seconds": seconds,
             "history": history,
             "watch": None if watch is None else [watch.best, watch.bad, watch.value],
-            "best_intercept": None if best is None else float(best[1]),
+            "best_intercept": None if best is None else plain(best[1]),
         }
-        arrays = {name: getattr(run, name) for name in ARRAYS if getattr(run, name) is not None}
+        if hasattr(run.given, "state_dict"):
+            numbers["order"] = run.given.state_dict()
+        names = (*ARRAYS, "visits")
+        arrays = {name: getattr(run, name) for name in names if getattr(run, name) is not None}
         return cls(numbers, arrays if best is None else {**arrays, "best": best[0]})
 
     @property
@@ -65,13 +84,17 @@ class Position:
         """The model of the best epoch, if there is one."""
         if "best" not in self.arrays:
             return None
-        return self.arrays["best"], self.numbers["best_intercept"]
+        return self.arrays["best"], unplain(self.numbers["best_intercept"])
 
     def into(self, run: Run, watch: Watch | None) -> None:
         """Take a run, begun with these weights and this step, to where it was."""
         for name in ARRAYS:
             if getattr(run, name) is not None:
                 getattr(run, name)[:] = self.arrays[name]
+        if "visits" in self.arrays:
+            run.give(self.arrays["visits"], self.numbers["native"]["given"][1])
+        if "order" in self.numbers:
+            run.given.load_state_dict(self.numbers["order"])
         _core.restore_hogwild(run.native, self.numbers["native"])
         run.batches_done = self.numbers["batches"]
         if watch is not None:
@@ -138,10 +161,6 @@ class Checkpoint:
         OSError
             If the file cannot be read or written.
         """
-        if not isinstance(rows.settings.order, str):
-            raise ValueError(
-                "order must be a name with a checkpoint, which cannot hold a curriculum"
-            )
         self._key, self._result = self._key_of(rows, problems, W, b), result
         if os.path.exists(self.path):
             self._load(rows)
@@ -156,6 +175,13 @@ class Checkpoint:
         """Return what must be the same to go on."""
         settings = {**vars(rows.settings)}
         settings.pop("threads")
+        if not isinstance(settings["order"], str):
+            if not hasattr(settings["order"], "fingerprint"):
+                raise ValueError(
+                    "order must be a name, row numbers, a Curriculum, SelfPaced, or have a method "
+                    "fingerprint() with a checkpoint, which has to know it again"
+                )
+            settings["order"] = settings["order"].fingerprint()
         if not isinstance(settings["loss"], str):
             settings["loss"] = "a function of your own"  # which one, nobody can tell
         crc = 0
@@ -201,8 +227,12 @@ class Checkpoint:
         try:
             self.done = [self._finished(k, d, arrays) for k, d in enumerate(meta["done"])]
             if meta["position"] is not None:
-                names = [name for name in (*ARRAYS, "best") if name in arrays]
-                if any(arrays[name].shape != (rows.samples.columns,) for name in names):
+                names = [name for name in {*OF_RUN, *OF_DUAL} if name in arrays]
+                sizes = {"beta": rows.n, "rest": rows.n}
+                if "visits" in arrays:
+                    sizes["visits"] = len(checked(arrays["visits"], rows.n))
+                model = rows.samples.columns * rows.samples.width
+                if any(arrays[name].shape != (sizes.get(name, model),) for name in names):
                     raise ValueError("an array has a wrong size")
                 self._position = Position(meta["position"], {n: arrays[n] for n in names})
             self.seconds = sum(result.seconds for result in self.done)
@@ -214,7 +244,12 @@ class Checkpoint:
     def _finished(self, k: int, numbers: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         past = numbers.pop("past")
         mean = arrays["means"][k] if past["averaged"] else None
+        past["mean_intercept"] = unplain(past["mean_intercept"])
+        for name in ("intercept", "last_intercept"):
+            numbers[name] = unplain(numbers[name])
         more = {"last": arrays["lasts"][k], "past": Past(mean=mean, **past)}
+        if "betas" in arrays:
+            more["beta"] = arrays["betas"][k]
         return self._result(arrays["models"][k], **numbers, **more, resumed=numbers["rows"])
 
     def resume(self) -> Position | None:
@@ -260,6 +295,8 @@ class Checkpoint:
             if any(mean is not None for mean in means):
                 none = np.zeros_like(lasts[0])
                 arrays["means"] = np.stack([none if mean is None else mean for mean in means])
+            if getattr(self.done[0], "beta", None) is not None:
+                arrays["betas"] = np.stack([r.beta for r in self.done])
         meta = {
             "key": self._key,
             "about": self.about,
@@ -269,6 +306,33 @@ class Checkpoint:
         if position is not None:
             arrays |= position.arrays
         save_npz(self.path, KIND, VERSION, meta, arrays)
+
+
+def begun(
+    checkpoint: str | os.PathLike[str] | Checkpoint | None, every: float
+) -> Checkpoint | None:
+    """Return the checkpoint that an argument asks for."""
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return Checkpoint(checkpoint, every)
+
+
+def kept(
+    train: Callable[..., Any], result: type, rows: Rows, target: Targets, w0: np.ndarray,
+    intercept0: Any, checkpoint: Checkpoint | None, **options: Any,
+) -> Any:  # fmt: skip
+    """Train one problem as `train` does to a `result`, from a checkpoint if there is one."""
+    if checkpoint is None:
+        return train(rows, target, w0, intercept0, **options)
+    start = np.array(intercept0, np.float64, ndmin=1)
+    for finished in checkpoint.begin(rows, [target], w0[None, :], start, result):
+        return finished
+    if options.get("deadline") is not None:
+        options["deadline"] -= checkpoint.seconds
+    found = train(rows, target, w0, intercept0, checkpoint=checkpoint, **options)
+    if found.status != "stopped":
+        checkpoint.finished(found, last=True)
+    return found
 
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from fastopt import _core, memory
 from fastopt.checks import check_callable, number, one_of
 from fastopt.slices import next_slice
+from fastopt.sparse.checkpoint import Checkpoint, Position, begun, kept
 from fastopt.sparse.rows import Rows, Settings, Targets, targets
 from fastopt.sparse.runner import CALLBACK_EVERY, Callback, HogwildResult, Progress
 
@@ -72,6 +74,8 @@ def sdca(
     time_budget: float | None = None,
     callback: Callback | None = None,
     track_objective: bool = False,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    checkpoint_every: float = 60.0,
 ) -> DualResult:
     """Train a linear model to within `tol` of the optimum by stochastic dual coordinate ascent.
 
@@ -113,6 +117,9 @@ def sdca(
     track_objective : bool, default False
         Put the objective and the gap of each epoch into the history, not only of those after which
         they were worked out.
+    checkpoint, checkpoint_every
+        As for `hogwild`; it goes on to the same bits. `tol` must be the same too, and so must the
+        number of threads, unless there are rows for one only.
 
     Returns
     -------
@@ -121,7 +128,9 @@ def sdca(
     Raises
     ------
     ValueError, TypeError
-        Naming the argument.
+        Naming the argument. Also if the checkpoint is damaged, or of other data or settings.
+    OSError
+        If the checkpoint cannot be read, or not be written at the beginning.
     KeyboardInterrupt
         On Ctrl-C, within 0.2 s; its attribute `result` is the DualResult so far.
 
@@ -172,9 +181,21 @@ def sdca(
     check_callable("callback", callback)
     rows = Rows(X, settings, sample_weight)
     y = targets(y, rows.n, rows.dtype, loss)
-    Targets(rows, y=y).give(rows.samples)
+    target = Targets(rows, y=y)
+    target.give(rows.samples)
     spread = float(np.std(y, dtype=np.float64))
-    return ascend(rows, tol, time_budget, callback, bool(track_objective), spread=spread)
+    file = begun(checkpoint, checkpoint_every)
+    if file is not None:
+        file.stopping |= {"optimizer": "sdca", "workers": team(rows)[0], "tol": tol}
+
+    def train(*problem: Any, **options: Any) -> DualResult:
+        return ascend(
+            rows, tol, callback=callback, track=bool(track_objective), spread=spread, **options
+        )
+
+    start = np.zeros(rows.samples.columns, rows.dtype)
+    deadline = None if time_budget is None else time.perf_counter() + time_budget
+    return kept(train, DualResult, rows, target, start, 0.0, file, deadline=deadline)
 
 
 def team(rows: Rows) -> tuple[int, int, str]:
@@ -193,17 +214,20 @@ def team(rows: Rows) -> tuple[int, int, str]:
 def ascend(
     rows: Rows,
     tol: float,
-    time_budget: float | None,
-    callback: Callback | None,
-    track: bool,
+    *,
+    deadline: float | None = None,
+    callback: Callback | None = None,
+    track: bool = False,
     target: float = -math.inf,
     spread: float = 1.0,
     problem: int = 0,
     problems: int = 1,
+    checkpoint: Checkpoint | None = None,
 ) -> DualResult:
     """Train on rows that have their targets; also stop at an objective of at most `target`.
 
-    `spread` is the standard deviation of the targets, about.
+    `spread` is the standard deviation of the targets, about. A `checkpoint` that has begun says
+    where to go on, and is written when it is due.
     """
     settings, samples, n = rows.settings, rows.samples, rows.n
     workers, stretch, reason = team(rows)
@@ -215,6 +239,10 @@ def ascend(
     )
     w, room = np.zeros(samples.columns, rows.dtype), np.zeros(size, rows.dtype)
     start = time.perf_counter()
+    position = checkpoint.resume() if checkpoint else None
+    if position is not None:
+        w[:], room[:n] = position.arrays["w"], position.arrays["beta"]
+        start -= position.numbers["seconds"]
     run = _core.Ascent(
         samples,
         LOSSES[settings.loss](settings.shape),
@@ -225,7 +253,7 @@ def ascend(
         settings.seed,
         stretch,
         w,
-        0.0,
+        position.numbers["native"]["intercept"] if position else 0.0,
         room,
     )
     result = DualResult(
@@ -237,6 +265,11 @@ def ascend(
         threads=workers,
         beta=room[:n],
     )
+    if position is not None:
+        run.restore(position.numbers["native"], position.arrays["rest"])
+        result.history = position.numbers["history"]
+        result.objective, result.gap = position.numbers["proof"]
+        result.resumed = run.done()[0]
     aside, called, rounds = 0.0, start, 1
 
     def elapsed() -> float:
@@ -263,8 +296,23 @@ def ascend(
         bend = below - 2 * loss + above
         return abs(above - below) / 2 / bend * side if bend > 0 else math.inf
 
+    def save() -> None:
+        nonlocal aside
+        before = time.perf_counter()
+        numbers = {
+            "native": run.state(),
+            "seconds": elapsed(),
+            "history": result.history,
+            "proof": [result.objective, result.gap],
+        }
+        rest = np.frombuffer(run.rest(), np.uint8)
+        checkpoint.save(Position(numbers, {"w": w, "beta": room[:n], "rest": rest}))
+        aside += time.perf_counter() - before
+
     def finish(status: str, message: str) -> DualResult:
         result.status, result.message = status, message
+        if checkpoint is not None and status in ("stopped", "interrupted"):
+            save()
         result.intercept, result.epochs = run.intercept, run.epoch
         result.rows, result.nnz = run.done()
         result.seconds = elapsed()
@@ -306,14 +354,16 @@ def ascend(
                     aside += time.perf_counter() - now
                 if words:
                     return finish("finished", words)
-            if time_budget is not None and elapsed() >= time_budget:
+            if deadline is not None and time.perf_counter() >= deadline + aside:
                 measure()
-                return finish("stopped", f"the time budget of {time_budget:g} s is used up")
+                return finish("stopped", "the time budget is used up")
             if callback is not None and time.perf_counter() - called >= CALLBACK_EVERY:
                 called = time.perf_counter()
                 if callback(progress()) is True:
                     measure()
                     return finish("stopped", "the callback asked to stop")
+            if checkpoint is not None and checkpoint.due:
+                save()
     except KeyboardInterrupt as interrupt:
         interrupt.result = finish("interrupted", "interrupted; the model is usable")
         raise

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastopt.checks import check_callable, number
-from fastopt.sparse.checkpoint import Checkpoint
+from fastopt.sparse.checkpoint import Checkpoint, begun, kept
 from fastopt.sparse.polish import check_polish, polished
 from fastopt.sparse.rows import Rows, Settings, Targets, column, targets
 from fastopt.sparse.runner import Callback, HogwildResult, solve
@@ -237,43 +236,19 @@ def hogwild(
     rows = Rows(X, settings, sample_weight)
     rows.need_memory()
     target = Targets(rows, y=targets(y, rows.n, rows.dtype, settings.loss))
-    result = solve_kept(
+    result = kept(
+        train,
+        HogwildResult,
         rows,
         target,
         start_of(w0, rows),
         number("intercept0", intercept0, -math.inf),
         begun(checkpoint, checkpoint_every),
-        train,
         callback=callback,
         track=bool(track_objective),
     )
     if result.status == "diverged":
         warnings.warn(f"hogwild diverged: {result.message}", RuntimeWarning, stacklevel=2)
-    return result
-
-
-def begun(
-    checkpoint: str | os.PathLike[str] | Checkpoint | None, every: float
-) -> Checkpoint | None:
-    """Return the checkpoint that an argument asks for."""
-    if checkpoint is None or isinstance(checkpoint, Checkpoint):
-        return checkpoint
-    return Checkpoint(checkpoint, every)
-
-
-def solve_kept(
-    rows: Rows, target: Targets, w0: np.ndarray, intercept0: float,
-    checkpoint: Checkpoint | None, train: Callable[..., HogwildResult] = solve, **options: Any,
-) -> HogwildResult:  # fmt: skip
-    """Train one problem as `train` does, from a checkpoint if there is one."""
-    if checkpoint is None:
-        return train(rows, target, w0, intercept0, **options)
-    start = np.array([intercept0])
-    for result in checkpoint.begin(rows, [target], w0[None, :], start, HogwildResult):
-        return result
-    result = train(rows, target, w0, intercept0, checkpoint=checkpoint, **options)
-    if result.status != "stopped":
-        checkpoint.finished(result, last=True)
     return result
 
 

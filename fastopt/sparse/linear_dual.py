@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import numpy as np
 
 from fastopt.sparse import dual
+from fastopt.sparse.checkpoint import Checkpoint
 from fastopt.sparse.rows import Rows, Targets
 from fastopt.sparse.runner import Callback
 
@@ -28,7 +28,7 @@ def refuse(estimator: Any, loss: Any) -> None:
         )
     if estimator.order is not None:
         raise ValueError("optimizer='sdca' has an order of its own: use optimizer='sgd'")
-    refused = ("early_stopping", "warm_start", "positive", "average", "checkpoint", "max_norm")
+    refused = ("early_stopping", "warm_start", "positive", "average", "max_norm")
     for name in refused:
         if getattr(estimator, name):
             raise ValueError(f"optimizer='sdca' cannot do {name}: use optimizer='sgd'")
@@ -46,12 +46,22 @@ def ascend(
     callback: Callback | None,
     problem: int,
     problems: int,
+    checkpoint: Checkpoint | None = None,
 ) -> dual.DualResult:
     """Train one problem of `solve_all`, from 0 whatever the model is."""
     targets.give(rows.samples)
-    left = None if deadline is None else max(deadline - time.perf_counter(), 1e-9)
     goal = -math.inf if target is None else target
     spread = 1.0 if targets.y is None else float(np.std(targets.y, dtype=np.float64))
-    result = dual.ascend(rows, tol or 0.0, left, callback, False, goal, spread, problem, problems)
+    result = dual.ascend(
+        rows,
+        tol or 0.0,
+        deadline=deadline,
+        callback=callback,
+        target=goal,
+        spread=spread,
+        problem=problem,
+        problems=problems,
+        checkpoint=checkpoint,
+    )
     result.beta = None  # as many numbers as rows, which nobody asks for here
     return result

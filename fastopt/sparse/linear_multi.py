@@ -34,9 +34,8 @@ def refuse(estimator: Any) -> None:
     for name, bad in (("positive", (True,)), ("learning_rate", ("pa1", "pa2"))):
         if getattr(estimator, name) in bad:
             raise ValueError(f"multi_class={kind!r} cannot do {name}={bad[0]!r}: use 'ovr'")
-    for name in ("checkpoint", "max_norm"):
-        if getattr(estimator, name) is not None:
-            raise ValueError(f"multi_class={kind!r} has no {name}: use 'ovr'")
+    if estimator.max_norm is not None:
+        raise ValueError(f"multi_class={kind!r} has no max_norm: use 'ovr'")
     if estimator.optimizer != "sgd":
         raise ValueError(f"multi_class={kind!r} needs optimizer='sgd', got {estimator.optimizer!r}")
 

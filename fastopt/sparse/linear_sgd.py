@@ -24,6 +24,7 @@ from fastopt.sparse import coordinate, linear_multi
 from fastopt.sparse.callbacks import told_of
 from fastopt.sparse.checkpoint import Checkpoint, about
 from fastopt.sparse.datasets import by_blocks
+from fastopt.sparse.dual import DualResult, team
 from fastopt.sparse.linear_checks import SCHEDULES, check
 from fastopt.sparse.linear_dual import ascend
 from fastopt.sparse.linear_inputs import FLOATS, as_rows, product, weights_of
@@ -110,7 +111,9 @@ class LinearSGD:
             return about(self.checkpoint).get("random_state")
         return int(np.random.default_rng().integers(2**31))
 
-    def _saved(self, state: Any, validation: tuple[Any, np.ndarray] | None) -> Checkpoint | None:
+    def _saved(
+        self, rows: Rows, state: Any, validation: tuple[Any, np.ndarray] | None
+    ) -> Checkpoint | None:
         """Return the checkpoint, with what decides when training stops."""
         if self.checkpoint is None:
             return None
@@ -122,6 +125,8 @@ class LinearSGD:
             "learning_rate": self.learning_rate,
             "validation": None if validation is None else zlib.crc32(validation[1]),
         }
+        if self.optimizer == "sdca":
+            stopping |= {"optimizer": "sdca", "workers": team(rows)[0]}
         note = {"estimator": self._kind}
         if isinstance(state, (int, np.integer)):
             note["random_state"] = int(state)
@@ -313,10 +318,12 @@ class LinearSGD:
                     W,
                     b,
                     train=ascend,
+                    result=DualResult,
                     tol=self.tol,
                     target=self.target,
                     deadline=deadline,
                     callback=live,
+                    checkpoint=self._saved(rows, state, validation),
                 )
             one = self._together
             return (solve_together if one else solve_all)(
@@ -329,7 +336,7 @@ class LinearSGD:
                 callback=live,
                 track=bool(self.verbose) and not partial,
                 deadline=deadline,
-                checkpoint=None if partial else self._saved(state, validation),
+                checkpoint=None if partial else self._saved(rows, state, validation),
             )
 
         try:

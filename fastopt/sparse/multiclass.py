@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.checks import check_callable
+from fastopt.sparse.checkpoint import Checkpoint, kept
 from fastopt.sparse.one_vs_rest import OneVsRestResult, codes_of
 from fastopt.sparse.rows import MULTI_LOSSES, Rows, Settings, Targets, objective_of
 from fastopt.sparse.run import on_lines
@@ -28,6 +29,7 @@ def multiclass(
     sample_weight: Any = None,
     callback: Callback | None = None,
     track_objective: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> OneVsRestResult:
     """Train one model of all classes by lock-free stochastic gradient descent.
 
@@ -51,6 +53,8 @@ def multiclass(
         With one of `MULTI_LOSSES`; l1, positive and aggressive are not for several classes.
     sample_weight, callback, track_objective
         As for `fastopt.hogwild`.
+    checkpoint : Checkpoint, optional
+        What training goes on from, and is written to.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def multiclass(
     target = Targets(rows, codes=codes_of(codes, n_classes, rows), classes=n_classes)
     W = np.zeros((n_classes, rows.samples.columns), rows.dtype)
     same = {"callback": callback, "track": bool(track_objective)}
-    return solve_together(rows, target, W, np.zeros(n_classes), **same)
+    return solve_together(rows, target, W, np.zeros(n_classes), checkpoint=checkpoint, **same)
 
 
 def solve_together(
@@ -113,9 +117,10 @@ def solve_together(
     b: np.ndarray,
     *,
     each: Callable[[int], dict[str, Any]] = lambda k: {},
+    checkpoint: Checkpoint | None = None,
     **same: Any,
 ) -> OneVsRestResult:
-    """Train all classes from W and b, which become the model.
+    """Train all classes from W and b, which become the model; from a checkpoint if there is one.
 
     `same` and `each(0)` are keyword arguments of `solve`, where means of models have W's shape.
     """
@@ -134,7 +139,8 @@ def solve_together(
     if "past" in more and more["past"].mean is not None:
         more["past"] = replace(more["past"], mean=blocks_of(more["past"].mean, rows.samples.width))
     try:
-        keep(solve(rows, target, blocks_of(W, rows.samples.width), b.copy(), **same, **more))
+        start = blocks_of(W, rows.samples.width), b.copy()
+        keep(kept(solve, HogwildResult, rows, target, *start, checkpoint, **same, **more))
     except KeyboardInterrupt as interrupt:
         if hasattr(interrupt, "result"):
             keep(interrupt.result)

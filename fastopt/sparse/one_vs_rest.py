@@ -116,13 +116,15 @@ def solve_all(
     train: Callable[..., HogwildResult] = solve,
     each: Callable[[int], dict[str, Any]] = lambda k: {},
     checkpoint: Checkpoint | None = None,
+    result: type = HogwildResult,
     **same: Any,
 ) -> OneVsRestResult:
     """Train every problem from its row of W and b, which become the models.
 
     `same` and `each(k)` are keyword arguments of `train`, for all problems and for the k-th. A
     callback that stops ends all problems, and so does Ctrl-C. A `checkpoint` brings the problems
-    that are finished, and the one that is not. A time budget is that of all processes together.
+    that are finished, each a `result`, and the one that is not. A time budget is that of all
+    processes together.
     """
     rows.need_memory(len(problems))
     out = OneVsRestResult(W, b, [])
@@ -133,8 +135,8 @@ def solve_all(
         out.results.append(result)
 
     if checkpoint is not None:
-        for k, result in enumerate(checkpoint.begin(rows, problems, W, b, HogwildResult)):
-            keep(k, result)
+        for k, done in enumerate(checkpoint.begin(rows, problems, W, b, result)):
+            keep(k, done)
         same["checkpoint"] = checkpoint
         if same.get("deadline") is not None:
             same["deadline"] -= checkpoint.seconds

@@ -1,7 +1,13 @@
-"""The order in which the runner visits rows: a name, row numbers, or a curriculum."""
+"""The order in which the runner visits rows: a name, row numbers, or a curriculum.
+
+A checkpoint can hold an order that has a method `fingerprint`, which returns a string that says
+what it is; what changes as training goes on is what its `state_dict` returns and `load_state_dict`
+takes, if it has them.
+"""
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -21,6 +27,10 @@ class Fixed:
         """Return the rows."""
         return self.rows
 
+    def fingerprint(self) -> str:
+        """Return what tells these rows from others."""
+        return f"rows {zlib.crc32(np.ascontiguousarray(self.rows, np.int64))}"
+
 
 class Kept:
     """An order of rows of which only some are trained on, numbered anew."""
@@ -30,6 +40,11 @@ class Kept:
         self.number = np.cumsum(kept) - 1
         if hasattr(source, "update"):
             self.update = self._update
+        if hasattr(source, "fingerprint"):
+            self.fingerprint = lambda: f"{source.fingerprint()}, of {zlib.crc32(kept)}"
+        for name in ("state_dict", "load_state_dict"):
+            if hasattr(source, name):
+                setattr(self, name, getattr(source, name))
 
     def order(self, epoch: int, n: int) -> np.ndarray:
         """Return those of the rows that are there."""
