@@ -81,28 +81,35 @@ cdef class Vectors:
         rho is 1 / (s.y) by row, `newest` is s.g of the last row. Each pass subtracts one pair's
         vector and takes the product with the next one. Return d.g and the largest |d|.
         """
-        cdef Py_buffer views[4]
+        return self.two_loop_of(d, g, [S[row] for row in order], [Y[row] for row in order],
+                                [rho[row] for row in order], gamma, newest)
+
+    def two_loop_of(self, d, g, list S, list Y, list rho, double gamma, double newest):
+        """The same for vectors that lie anywhere, the oldest first, at least one."""
+        cdef Py_ssize_t held = 0, m = len(S), k
+        cdef Py_buffer *views = <Py_buffer *>malloc((2 * m + 2) * sizeof(Py_buffer))
+        cdef double *alpha = <double *>malloc((m + 1) * sizeof(double))
         cdef void *arrays[4]
         cdef double[2] scalars
-        cdef Py_ssize_t held = 0, m = len(order), k, size
         cdef double dot = -newest
-        cdef list alpha = [0.0] * m
         try:
-            for one in (d, g, S, Y):
+            if views == NULL or alpha == NULL:
+                raise MemoryError
+            for one in (d, g, *S, *Y):
                 PyObject_GetBuffer(one, &views[held], PyBUF_STRIDES | PyBUF_FORMAT
                                    | (PyBUF_WRITABLE if held == 0 else 0))
                 held += 1
-                self.check(&views[held - 1],
-                           self.n if held < 3 else self.n * views[held - 1].shape[0])
-            size = self.n * views[0].itemsize
+                self.check(&views[held - 1], self.n)
+            if not 0 < m == len(Y) == len(rho):
+                raise ValueError("S, Y and rho must be as many, and not none")
             arrays[0], arrays[1] = views[0].buf, views[1].buf
             scalars[0] = -1
             for k in range(m - 1, -1, -1):
-                alpha[k] = <double>rho[order[k]] * dot
-                scalars[1] = -<double>alpha[k]
-                arrays[2] = <char *>views[3].buf + size * <Py_ssize_t>order[k]
+                alpha[k] = <double>rho[k] * dot
+                scalars[1] = -alpha[k]
+                arrays[2] = views[2 + m + k].buf
                 if k > 0:
-                    arrays[3] = <char *>views[2].buf + size * <Py_ssize_t>order[k - 1]
+                    arrays[3] = views[2 + k - 1].buf
                 else:
                     arrays[3] = arrays[2]
                     scalars[0] *= gamma
@@ -113,16 +120,15 @@ cdef class Vectors:
                 arrays[1], scalars[0] = arrays[0], 1
                 dot = self.results[0]
             for k in range(m):
-                scalars[1] = <double>alpha[k] - <double>rho[order[k]] * dot
-                arrays[2] = <char *>views[2].buf + size * <Py_ssize_t>order[k]
-                if k + 1 < m:
-                    arrays[3] = <char *>views[3].buf + size * <Py_ssize_t>order[k + 1]
-                else:
-                    arrays[3] = views[1].buf
+                scalars[1] = alpha[k] - <double>rho[k] * dot
+                arrays[2] = views[2 + k].buf
+                arrays[3] = views[2 + m + k + 1].buf if k + 1 < m else views[1].buf
                 with nogil:
                     self.run(FO_COMBINE, scalars, arrays)
                 PyErr_CheckSignals()
                 dot = self.results[0]
         finally:
             release_all(views, held)
+            free(views)
+            free(alpha)
         return self.results[0], self.results[4]

@@ -598,23 +598,6 @@ def test_rules_that_torch_lacks_check_their_arguments():
         ft.LAMB([{"params": [p], "weight_decay": -1}])
 
 
-def test_lbfgs_is_torchs():
-    results = []
-    for library in (ft, torch.optim):
-        p = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))
-        opt = library.LBFGS([p], line_search_fn="strong_wolfe", max_iter=50)
-
-        def closure(opt=opt, p=p):
-            opt.zero_grad()
-            loss = 100 * (p[1] - p[0] ** 2) ** 2 + (1 - p[0]) ** 2
-            loss.backward()
-            return loss
-
-        opt.step(closure)
-        results.append(p.detach())
-    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
-
-
 def test_parameters_without_elements():
     for name in DENSE:
         p, q = [torch.nn.Parameter(torch.ones(shape)) for shape in ((0, 3), (2,))]

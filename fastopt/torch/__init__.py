@@ -9,8 +9,9 @@ try:
 except ImportError as error:
     raise ImportError("fastopt.torch needs PyTorch: pip install 'fastopt[torch]'") from error
 
-from fastopt.torch import namesakes, own
+from fastopt.torch import namesakes, offload, own
 from fastopt.torch.namesakes import *  # noqa: F403
+from fastopt.torch.offload import *  # noqa: F403
 from fastopt.torch.own import *  # noqa: F403
 
-__all__ = [*namesakes.__all__, *own.__all__]
+__all__ = [*namesakes.__all__, *offload.__all__, *own.__all__]

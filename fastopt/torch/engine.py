@@ -88,7 +88,8 @@ class Part:
             order = memory.order_of(next(iter(arrays.values()), None) if arrays else memory.view(p))
         for key, array in arrays.items():
             if not memory.in_order(array, order).flags.c_contiguous:
-                state[key] = memory.zeros(p, state[key].dtype).copy_(state[key])
+                like = torch.empty(p.shape) if opt._factored else p
+                state[key] = memory.zeros(like, state[key].dtype).copy_(state[key])
                 raise Again
         seen = memory.in_order(memory.view(p), order)
         arrays = {key: memory.in_order(array, order) for key, array in arrays.items()}

@@ -10,6 +10,7 @@ import torch
 
 import fastopt
 from fastopt.torch import memory
+from fastopt.torch.lbfgs import LBFGS
 from fastopt.torch.native import Native, Numbers
 
 __all__ = [
@@ -292,10 +293,6 @@ class SparseAdam(Native, torch.optim.SparseAdam):
                     )
         super().step()
         return loss
-
-
-class LBFGS(torch.optim.LBFGS):
-    """`torch.optim.LBFGS` as it is: its time is the closure's. See also `fastopt.minimize`."""
 
 
 def counter_is_single(opt: Native, group: dict[str, Any]) -> bool:

@@ -268,7 +268,7 @@ class Native:
         first = rule.initial(self._values(group)) if missing and keys else {}
         for letter, key in keys.items() if missing else ():
             value = first.get(letter, 0.0)
-            state[key] = memory.zeros(p, memory.REAL[p.dtype])
+            state[key] = self._room(p, memory.REAL[p.dtype])
             self._fresh.add((p, key))
             if callable(value):
                 exact = p.detach().to(memory.REAL[p.dtype])
@@ -288,7 +288,14 @@ class Native:
                     refresh(state, p)
                 continue
             self._fresh.add((p, key))
-            state[key] = memory.zeros(p, torch.bfloat16) if role == "rest" else laid(p)
+            dtype = torch.bfloat16 if role == "rest" else memory.REAL[p.dtype]
+            state[key] = self._room(p, dtype)
+            if role != "rest":
+                state[key].copy_(p.detach())
+
+    def _room(self, p: Any, dtype: Any) -> Any:
+        """Return zeros for a new state of a parameter."""
+        return memory.zeros(p, dtype)
 
     def _first_count(self, name: str, group: dict[str, Any]) -> float:
         return 0.0
@@ -381,11 +388,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(map(plain, value))
     return value.item() if isinstance(value, torch.Tensor) else value
-
-
-def laid(p: Any) -> Any:
-    """Return a copy of a parameter in float32, in its order of axes."""
-    return memory.zeros(p, memory.REAL[p.dtype]).copy_(p.detach())
 
 
 def counter(value: float) -> Any:
