@@ -147,8 +147,11 @@ static void *model_of(const fo_hogwild *run, const fo_worker *me) {
     return run->mode == FO_COPIES ? me->v : run->w;
 }
 
-static void merge_intercepts(fo_hogwild *run, fo_worker *me) {
-    const double a = me->area * run->h_intercept, stretch = fo_stretch(me);
+/* Every row moves the intercept, so copies of it learn nearly the same in a few thousand rows, of
+   which only 1/T may count. It is merged after each block instead, with `area` the sum of the
+   block's steps: then most of what every worker has learned of it is new. */
+void fo_merge_intercepts(fo_hogwild *run, fo_worker *me, double area) {
+    const double a = area * run->h_intercept, stretch = me->stretch > 0 ? me->stretch : 1;
     for (ptrdiff_t c = 0; c < run->outputs; c++) {
         double z = atomic_load_explicit(&run->intercepts[c], memory_order_relaxed);
         z += (1 + a) / (stretch + run->workers * a) * (me->intercepts[c] - me->base_intercepts[c]);
@@ -191,7 +194,6 @@ void fo_hogwild_merge(fo_hogwild *run, fo_worker *me) {
         merge_weights(run, me, 0, middle);
         me->walk.scale = 1;
     }
-    if (run->mode != FO_SERIAL) merge_intercepts(run, me);
     me->area = me->net = 0, me->since = 0;
 }
 
@@ -328,6 +330,7 @@ ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
         fo_hogwild_rows(run, batch, row, high);
     for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
         ptrdiff_t from = together ? low[b] : b ? high[b - 1] : 0;
+        const double area = me->area;
         fo_hogwild_set_time(run, me, fo_hogwild_first_block(run, batch) + b);
         if (watch && from < high[b]) {
             fo_train_watched(run, me, together ? from : row[from]);
@@ -337,6 +340,8 @@ ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
             fo_hogwild_train(run, me, from, high[b]);
         else
             train_rows(run, me, row + from, high[b] - from);
+        if (run->mode != FO_SERIAL && run->way != FO_ROUNDS && me->area > area)
+            fo_merge_intercepts(run, me, me->area - area);
         if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold_serial(run);
     }
     return me->rows - before;
@@ -520,8 +525,8 @@ double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_use
     return sum;
 }
 
-double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h) {
-    return fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, one, h);
+void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h) {
+    fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, one, h);
 }
 
 /* The row of what is wrong at or after a position is looked for only when something is wrong. */

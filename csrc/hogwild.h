@@ -65,8 +65,8 @@ typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low
 typedef void fo_margins(const fo_samples *s, const void *w, double intercept, ptrdiff_t low,
                         ptrdiff_t high, double *out);
 /* h[j] += |x_ij| * |x_i|_1 for the rows 0, stride, ..., the intercept being a column of the value
-   `one`; returns the intercept's own sum. */
-typedef double fo_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
+   `one`. */
+typedef void fo_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 /* See hogwild.inc. */
 typedef void fo_merge(ptrdiff_t n, void *v, double scale, void *base, void *shared, const void *h,
                       double area, double stretch, double workers);
@@ -220,6 +220,6 @@ void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_use
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                         int threads);
 /* Curvature per column over every stride-th row, into h; returns the intercept's. */
-double fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
+void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 
 #endif

@@ -82,6 +82,7 @@ void fo_round_robin(void *ctx, int k, int n) {
                 atomic_store_explicit(&run->ticket, number + 1, memory_order_release);
             }
         }
+        fo_merge_intercepts(run, me, me->area);
         fo_hogwild_merge(run, me);
         if (k == 0) fo_hogwild_observe(run, me, fo_hogwild_first_block(run, batch + 1));
     }

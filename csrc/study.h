@@ -12,6 +12,7 @@ ptrdiff_t fo_hogwild_first_block(const fo_hogwild *run, ptrdiff_t batch);
 void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block);
 ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch);
 void fo_hogwild_merge(fo_hogwild *run, fo_worker *me);
+void fo_merge_intercepts(fo_hogwild *run, fo_worker *me, double area);
 void fo_hogwild_observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block);
 void fo_hogwild_train(fo_hogwild *run, fo_worker *me, ptrdiff_t low, ptrdiff_t high);
 

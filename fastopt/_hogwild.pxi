@@ -85,6 +85,8 @@ cdef extern from "hogwild.h" nogil:
         double origin
         double calm
         uint64_t seed
+        Py_ssize_t n_given, epoch
+        double before
         Py_ssize_t merge_rows
         Py_ssize_t numbers
         Py_ssize_t outputs
@@ -122,7 +124,7 @@ cdef extern from "hogwild.h" nogil:
                            const void *w, double intercept, double *out, int threads)
     void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                             int threads)
-    double fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
+    void fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
 cdef extern from "study.h" nogil:
     int fo_samples_full(const fo_samples *s)
@@ -319,13 +321,11 @@ cdef class Samples:
             fo_samples_margins(&self.s, model, intercept, margin, threads)
 
     def curvature(self, Py_ssize_t stride, double one, h):
-        """Add |x_ij| * |x_i|_1 over every stride-th row to h; return the sum for the intercept."""
+        """Add |x_ij| * |x_i|_1 over every stride-th row to h, `one` being the intercept's value."""
         cdef Buffers buffers = Buffers()
         cdef void *out = <void *>self.per_column(buffers, "h", h, True, 1)
-        cdef double total
         with nogil:
-            total = fo_samples_curvature(&self.s, stride, one, out)
-        return total
+            fo_samples_curvature(&self.s, stride, one, out)
 
 
 cdef double *scratch(const fo_samples *s) except NULL:

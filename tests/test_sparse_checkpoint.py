@@ -30,7 +30,20 @@ RUNS = {
     "ftrl": {"loss": "logistic", "optimizer": "ftrl", "step": 0.1, "l1": 1e-3},
     "max-norm": {"loss": "hinge", "max_norm": 0.5},
     "large shrinkage": {"loss": "squared", "l2": 2.0, "step": 0.3, "mode": "serial"},
+    "rows given": {"loss": "hinge", "order": lambda: np.arange(699, -1, -2)},
+    "curriculum": {
+        "loss": "logistic",
+        "order": lambda: fastopt.Curriculum(np.arange(700) % 97, full_at=EPOCHS, stratify=PARTS),
+    },
+    "self-paced": {"loss": "hinge", "order": lambda: fastopt.SelfPaced(growth=1.001)},
 }
+#: Runs of `sdca`.
+DUALS = {
+    "dual hinge": {"loss": "hinge", "l2": 1e-3},
+    "dual logistic": {"loss": "logistic", "l2": 1e-2, "track_objective": True},
+    "dual squared": {"loss": "squared", "l2": 0.1, "fit_intercept": False, "shuffle": False},
+}
+PARTS = np.arange(700) % 3
 #: Fits of `SGDClassifier`: several problems, the best epoch, means of all rows, adaptive steps.
 FITS = {
     "three classes": {"loss": "log_loss", "tol": None},
@@ -38,7 +51,17 @@ FITS = {
     "mean": {"learning_rate": "constant", "average": 900, "tol": None, "penalty": "l1"},
     "adaptive": {"learning_rate": "adaptive", "eta0": 0.1, "tol": 1e-4, "n_iter_no_change": 3},
     "passive": {"learning_rate": "pa1", "eta0": 0.1, "average": True, "tol": None},
-}
+    "softmax": {"multi_class": "multinomial", "loss": "log_loss", "tol": None},
+    "softmax, best epoch": {
+        "multi_class": "multinomial", "loss": "log_loss", "early_stopping": True, "tol": 0.0,
+        "n_iter_no_change": 200,
+    },
+    "one SVM": {"multi_class": "crammer_singer", "tol": None, "average": 900, "eta0": 0.1,
+                "learning_rate": "constant"},
+    "dual of classes": {"optimizer": "sdca", "tol": None, "alpha": 1e-2},
+    "curriculum of rows": {"order": lambda: fastopt.Curriculum(PARTS, start=0.4), "tol": None,
+                           "early_stopping": True},
+}  # fmt: skip
 EPOCHS = 1000
 
 
@@ -52,12 +75,20 @@ def train(name, path=None, times=1):
     """Return the bits that a run or a fit ends with, and the rows that a checkpoint brought."""
     X, score = data()
     file = {"checkpoint": path, "checkpoint_every": 0} if path else {}
+    options = {**(RUNS | DUALS | FITS)[name], **file}
+    if "order" in options and callable(options["order"]):
+        options["order"] = options["order"]()
+    if name in DUALS:
+        y = score if name == "dual squared" else np.where(score > 0, 1.0, -1.0)
+        # float64: of float32 nothing would change any more
+        result = fastopt.sdca(X.astype("f8"), y, epochs=EPOCHS // 4, tol=0, threads=1, **options)
+        return np.append(result.w, result.beta), np.array(result.intercept), result.resumed
     if name in RUNS:
         y = np.where(score > 0, 1.0, -1.0)
-        options = {"epochs": EPOCHS * times, "seed": 3, "threads": 1, **RUNS[name], **file}
+        options = {"epochs": EPOCHS * times, "seed": 3, "threads": 1, **options}
         result = fastopt.hogwild(X, y, **options)
         return result.w, np.array(result.intercept), result.resumed
-    options = {"max_iter": EPOCHS * times // 3, "random_state": 7, **FITS[name], **file}
+    options = {"max_iter": EPOCHS * times // 3, "random_state": 7, **options}
     model = fastopt.SGDClassifier(**options).fit(X, np.digitize(score, [-0.3, 0.3]))
     return model.coef_, model.intercept_, model.fit_report_["resumed"]
 
@@ -89,7 +120,7 @@ def finished(name, path, out, kills):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-@pytest.mark.parametrize("name", ["l1, averaged", "three classes"])
+@pytest.mark.parametrize("name", ["l1, averaged", "three classes", "self-paced", "one SVM"])
 def test_killed_processes(name, tmp_path):
     """Killed again and again in the middle of epochs, it ends with the bits of a whole run."""
     found, killed = finished(name, tmp_path / "run.ck", tmp_path / "out.npz", 2)
@@ -98,7 +129,7 @@ def test_killed_processes(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Maximum number of iteration")
-@pytest.mark.parametrize("name", [*RUNS, *FITS])
+@pytest.mark.parametrize("name", [*RUNS, *DUALS, *FITS])
 def test_every_state(name, tmp_path, monkeypatch):
     """A copy of the file of any moment leads to the same bits; so does the file of the end."""
     whole, path, copies, write = train(name), tmp_path / "run.ck", [], module.Checkpoint._write
@@ -308,8 +339,6 @@ def test_estimator_without_random_state(tmp_path):
     with pytest.raises(ValueError, match="n_iter_no_change is 5 there, 6 here"):
         fastopt.SGDClassifier(**options, n_iter_no_change=6).fit(X, labels)
     model.set_params(early_stopping=False).partial_fit(X, labels)  # leaves the file alone
-    with pytest.raises(ValueError, match="'sdca' cannot do checkpoint"):
-        fastopt.SGDClassifier(checkpoint=path, optimizer="sdca").fit(X, labels)
     with pytest.raises(TypeError, match="checkpoint must be a path"):
         fastopt.SGDClassifier(checkpoint=3).fit(X, labels)
     with pytest.raises(ValueError, match="checkpoint_every must be a number"):
@@ -317,23 +346,91 @@ def test_estimator_without_random_state(tmp_path):
 
 
 #: Fields of csrc/hogwild.h's structures that a checkpoint does not hold: a run begins with them,
-#: whatever it did before, or they count for one process (watched, changed, overwritten). Orders
-#: that are given (given, n_given, epoch, before) have no checkpoints.
+#: whatever it did before, or they count for one process (watched, changed, overwritten). The
+#: rows of an epoch that are given are given again.
 GIVEN = {
     "fo_walk": """
-        step keep gain shape user coordinate max_norm corrected intercepts room paid l1 lag
-        positive aggressive most diverged
+        step keep gain shape user coordinate max_norm corrected intercept intercepts room paid l1
+        lag positive aggressive most diverged
         """,
     "fo_worker": """
-        walk v base stretch base_intercept base_intercepts watched changed overwritten padding
+        walk v base stretch base_intercepts watched changed overwritten padding
         """,
     "fo_hogwild": """
         samples loss mode way schedule order workers full locks careful l2 decay rate power origin
-        seed calm given n_given epoch before earlier merge_rows numbers outputs w h h_intercept
+        seed calm given earlier merge_rows numbers outputs w h h_intercept
         average forget observing worker coordinate start stop diverged padding next ticket
         more_padding
         """,
 }
+
+
+def test_sdca(tmp_path, monkeypatch, need_threads):
+    """Two workers go on to the same bits from the middle of an epoch; other numbers are refused."""
+    X, score = data(n=40_000)
+    y = np.where(score > 0, 1.0, -1.0)
+    options = {"l2": 1e-3, "tol": 1e-6, "threads": 2, "epochs": 60}
+    whole = fastopt.sdca(X, y, **options)
+    assert whole.threads == 2
+    monkeypatch.setattr("fastopt.slices.SLICE", 1e-5)
+    monkeypatch.setattr("fastopt.sparse.dual.CALLBACK_EVERY", 0)
+    seen, options = [], {"checkpoint": tmp_path / "run.ck", **options}
+    first = fastopt.sdca(X, y, callback=lambda p: seen.append(p) or len(seen) > 20, **options)
+    assert first.status == "stopped" and first.rows % 40_000 != 0
+    with pytest.raises(ValueError, match="workers is 2 there, 1 here"):
+        fastopt.sdca(X, y, **{**options, "threads": 1})
+    with pytest.raises(ValueError, match=r"tol is '1e-06' there, '0\.001' here"):
+        fastopt.sdca(X, y, **{**options, "tol": 1e-3})
+    with pytest.raises(ValueError, match="optimizer is 'sdca' there, 'sgd' here"):
+        fastopt.hogwild(X, y, loss="hinge", l2=1e-3, epochs=60, checkpoint=options["checkpoint"])
+    second = fastopt.sdca(X, y, **options)
+    assert second.resumed == first.rows and second.epochs == whole.epochs
+    same((second.w, second.beta), (whole.w, whole.beta))
+    assert (second.gap, second.intercept) == (whole.gap, whole.intercept)
+    third = fastopt.sdca(X, y, **options)  # of the end
+    same((third.w, third.beta), (whole.w, whole.beta))
+    assert (third.gap, third.objective, third.status) == (whole.gap, whole.objective, "finished")
+    assert third.history == second.history
+
+
+def test_time_budget_of_all_processes(tmp_path):
+    """What earlier processes took counts."""
+    X, score = data()
+    y, path = np.where(score > 0, 1.0, -1.0), tmp_path / "run.ck"
+    options = {"tol": 0, "epochs": 10**8, "time_budget": 0.3, "checkpoint": path}
+    first = fastopt.sdca(X, y, **options)
+    assert first.status == "stopped" and "time budget" in first.message
+    start = time.perf_counter()
+    again = fastopt.sdca(X, y, **options)
+    assert again.seconds >= 0.25 and time.perf_counter() - start < 0.2
+    assert first.rows == again.resumed < again.rows < 1.5 * first.rows
+
+
+class Threes:
+    """An order that nobody can tell from another."""
+
+    def order(self, epoch, n):
+        return np.arange(epoch % 3, n, 3)
+
+
+def test_other_orders(tmp_path):
+    """A file of other rows, another curriculum or an order without a name is refused."""
+    X, y, options = begun(tmp_path, order=fastopt.Curriculum(PARTS, "root", start=0.5))
+    others = [
+        fastopt.Curriculum(PARTS, "root", start=0.6),
+        fastopt.Curriculum(PARTS[::-1], "root", start=0.5),
+        fastopt.Curriculum(PARTS, "root", start=0.5, stratify=PARTS),
+        fastopt.Curriculum(PARTS, lambda epoch: 0.5, start=0.5),
+        fastopt.SelfPaced(),
+        np.arange(700),
+        "shuffle",
+    ]
+    for order in others:
+        with pytest.raises(ValueError, match='order is "Curriculum'):
+            fastopt.hogwild(X, y, **{**options, "order": order})
+    fastopt.hogwild(X, y, **options, callback=lambda p: True)
+    with pytest.raises(ValueError, match="have a method fingerprint"):
+        fastopt.hogwild(X, y, **{**options, "order": Threes()})
 
 
 def test_every_field_is_saved_or_given():

@@ -284,16 +284,17 @@ class Rows:
         """Return a bound on the loss's curvature per column, and of the intercept.
 
         Of the bound |x_ij| * |x_i|_1 a tenth is taken: it measured best from 2 to 64 workers, and
-        a thirtieth let sparse text diverge.
+        a thirtieth let sparse text diverge. The intercept's is its own, without other columns that
+        move with it: it is merged so often that these stand still.
         """
         if self._curvature is None:
             stride = max(1, self.n // CURVATURE_ROWS)
             h = np.zeros(self.samples.columns, self.dtype)
-            of_intercept = self.samples.curvature(stride, math.sqrt(self.gain), h)
-            factor = CURVATURES.get(self.settings.loss, 1.0) / 10 / -(-self.n // stride)
-            h *= factor
+            bend = CURVATURES.get(self.settings.loss, 1.0)
+            self.samples.curvature(stride, math.sqrt(self.gain), h)
+            h *= bend / 10 / -(-self.n // stride)
             h += self.settings.l2
-            self._curvature = h, of_intercept * factor
+            self._curvature = h, bend * self.gain
         return self._curvature
 
     def calm(self) -> float:

@@ -118,6 +118,7 @@ class Run:
             w = w * w.dtype.type(settings.max_norm / norm)
         self.rows, self.threads, self.w, self.step, self.past = rows, threads, w, step, past
         self.given = settings.order if order == "given" else None
+        self.visits: np.ndarray | None = None  # the rows of this epoch, if they are given
         self.average = w.copy() if settings.average else None
         self.paid = np.zeros_like(w) if settings.l1 and not settings.by_column else None
         # A merge walks over all columns: few enough cost little, and more of them learn faster.
@@ -216,6 +217,11 @@ class Run:
             self.given.update(losses)
         return checked(self.given.order(epoch, n), n)
 
+    def give(self, visits: np.ndarray, epoch: int) -> None:
+        """Let an epoch have these rows."""
+        self.native.give(visits, epoch)
+        self.visits = visits
+
     def slower(self) -> None:
         """Divide the step by 5."""
         self.step /= 5
@@ -226,7 +232,7 @@ class Run:
         if self.given is not None:
             epoch, within = divmod(self.batches_done, self.native.batches)
             if within == 0:
-                self.native.give(self._visits(epoch), epoch)
+                self.give(self._visits(epoch), epoch)
             end = min(end, (epoch + 1) * self.native.batches)
         within = self.batches_done % self.native.batches
         if within + batches < self.native.batches:  # whole rounds, the last one as an epoch ends
@@ -245,7 +251,8 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> f
     """Return the step size that a pass over a sample of the rows likes best (a few if it is small).
 
     The first guess is one over the mean squared norm of the rows; factors of 4 from there are
-    tried downhill, judged by the objective on a second sample.
+    tried downhill, judged by the objective on the sample and on a second one: by the second alone,
+    steps would be short where a few rows say little of the others.
     """
     settings = rows.settings
     (fit, fit_rows), (test, test_rows) = rows.probe()
@@ -263,7 +270,7 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> f
         averaged = run.averaged and settings.average and not settings.plain_mean
         intercept = run.settle()[averaged]
         seen = average if averaged else w
-        value = objective_of(test, seen, intercept, settings, 1)
+        value = sum(objective_of(one, seen, intercept, settings, 1) for one in (fit, test))
         return math.inf if run.diverged or not math.isfinite(value) else value
 
     step = min(1 / (rows.mean_norm + rows.mean_square), most)
