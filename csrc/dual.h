@@ -79,8 +79,9 @@ typedef struct {
 void fo_dual_prepare(fo_ascent *run, int threads);
 /* Some rounds, at least one and at most to the end of the epoch; returns 1 at that end. */
 int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads);
-/* The duality gap and the primal's losses, summed over all rows; partials: 2 per 256 rows. */
-void fo_dual_measure(const fo_ascent *run, double *partials, double *gap, double *loss,
-                     int threads);
+/* The duality gap and the primal's losses at an intercept, summed over all rows; partials: 2 per
+   256 rows. */
+void fo_dual_measure(const fo_ascent *run, double intercept, double *partials, double *gap,
+                     double *loss, int threads);
 
 #endif

@@ -525,6 +525,38 @@ double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_use
     return sum;
 }
 
+static void slope_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    const fo_samples *s = p->s;
+    const double *margins = (const double *)p->w;
+    double (*derivative)(double, double, double) = fo_current()->sparse->derivative[p->loss];
+    for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
+        double sum = 0;
+        for (ptrdiff_t i = low; i < high; i++) {
+            const double y =
+                s->codes ? (s->codes[i] == s->positive ? 1 : -1) : fo_element(s->dtype, s->y, i);
+            const double weight = s->weights ? fo_element(s->dtype, s->weights, i) : 1;
+            sum += weight * derivative(margins[i] + p->intercept, y, p->shape);
+        }
+        p->out[b] = sum;
+    }
+}
+
+double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
+                        double intercept, double *partials, int threads) {
+    pass p = {.s = s,
+              .w = margins,
+              .intercept = intercept,
+              .out = partials,
+              .loss = loss,
+              .shape = shape};
+    fo_parallel(slope_body, &p, threads);
+    double sum = 0;
+    for (ptrdiff_t b = 0; b < fo_samples_partials(s); b++) sum += partials[b];
+    return sum;
+}
+
 void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h) {
     fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, one, h);
 }

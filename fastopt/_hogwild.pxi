@@ -124,6 +124,8 @@ cdef extern from "hogwild.h" nogil:
                            const void *w, double intercept, double *out, int threads)
     void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                             int threads)
+    double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
+                            double intercept, double *partials, int threads)
     void fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
 cdef extern from "study.h" nogil:
@@ -319,6 +321,18 @@ cdef class Samples:
         cdef double *margin = self.room(buffers, out)
         with nogil:
             fo_samples_margins(&self.s, model, intercept, margin, threads)
+
+    def slope(self, str loss, double shape, margins, double intercept, int threads):
+        """Return the sum of weight * derivative over rows of these margins (float64), shifted."""
+        cdef Buffers buffers = Buffers()
+        cdef double *given = self.room(buffers, margins)
+        cdef int which = LOSSES.index(loss)
+        cdef double *partials = scratch(&self.s)
+        cdef double total
+        with nogil:
+            total = fo_samples_slope(&self.s, which, shape, given, intercept, partials, threads)
+        free(partials)
+        return total
 
     def curvature(self, Py_ssize_t stride, double one, h):
         """Add |x_ij| * |x_i|_1 over every stride-th row to h, `one` being the intercept's value."""

@@ -10,7 +10,7 @@ import pytest
 
 import fastopt
 from fastopt import _core
-from fastopt.sparse.dual import LOSSES
+from fastopt.sparse.dual import LOSSES, lowest
 
 sparse = pytest.importorskip("scipy.sparse")
 optimize = pytest.importorskip("scipy.optimize")
@@ -317,3 +317,29 @@ def test_the_plan_of_threads():
     y = np.sign(rng.standard_normal(100_000))
     result = fastopt.sdca(narrow, y, threads=2, epochs=1)
     assert result.threads == 2 and result.mode == "copies"
+
+
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "squared", "quantile"])
+def test_the_intercept_is_the_best_one(loss):
+    """Nothing beside it is better by more than a part of tol, also far from the optimum."""
+    X, y = problem(loss)
+    for epochs in (1, 2, 30):
+        how = {"l2": 1e-2, "epochs": epochs, "tol": 1e-4, "quantile": Q}
+        result = fastopt.sdca(X, y, loss=loss, threads=1, **how)
+        shifts = np.linspace(-0.2, 0.2, 81)
+        values = [primal(loss, X, y, 1e-2, result.w, result.intercept + d) for d in shifts]
+        assert values[40] == pytest.approx(result.objective, rel=1e-5)
+        assert values[40] <= min(values) + 1e-4 * values[40]
+
+
+def test_lowest_points_of_convex_functions():
+    """Kinks, flat pieces, far starts, no lowest point."""
+    for kink in (-300.0, 0.0, 0.3, 7.0):
+        for slope in (
+            lambda b, k=kink: float(np.sign(b - k)) if b != k else 0.0,
+            lambda b, k=kink: max(b - k, 0.0) + 2 * min(b - k + 1, 0.0),  # flat from k - 1 to k
+            lambda b, k=kink: np.tanh(b - k),
+        ):
+            found = lowest(slope, 0.1, 0.1, 1e-9)
+            assert abs(slope(found)) < 1e-6 or abs(found - kink) < 1e-6
+    assert lowest(lambda b: -1.0, 0.0, 0.1, 1e-9) > 1e4

@@ -32,7 +32,8 @@ LOSSES: dict[str, Callable[[float], tuple[bool, bool, float, float, float, float
     "squared_epsilon_insensitive": lambda e: (False, False, -math.inf, math.inf, 0.5, e),
     "quantile": lambda q: (False, False, q - 1.0, q, 0.0, 0.0),
 }
-SIDE = 0.1  # of the targets' spread: how far to look along the intercept
+SIDE = 0.01  # of the targets' spread: how far to look along the intercept at first, at least
+NEAR = 0.2  # of the tolerance: to which the intercept is the best one
 ROUNDS = 8  # in an epoch, at least: workers that seldom see each other's changes get stuck
 
 
@@ -141,9 +142,10 @@ def sdca(
     the logistic turn is found by Newton's method. Each thread walks rows of its own on a copy of
     the weights; their changes are added up after some thousand rows, and shortened by a line
     search on the dual where the sum would go too far. The intercept is the multiplier of the
-    constraint that the dual variables sum to 0 (method of multipliers). Rows whose variable has not
-    changed in three visits or more, most of them at a bound, are left out of one, two, four or
-    eight epochs before they are looked at again; the gap is always that of all rows.
+    constraint that the dual variables sum to 0 (method of multipliers); the result's is the one
+    that is best for its weights. Rows whose variable has not changed in three visits or more, most
+    of them at a bound, are left out of one, two, four or eight epochs before they are looked at
+    again; the gap is always that of all rows.
 
     In float32 the gap ends near 1e-6 of the objective, which is its rounding.
 
@@ -211,6 +213,37 @@ def team(rows: Rows) -> tuple[int, int, str]:
     return 1, max(64, int(2e6 / per_block)), rows.reason
 
 
+def lowest(slope: Callable[[float], float], start: float, side: float, enough: float) -> float:
+    """Return where a convex function is lowest, to within `enough` of it, by its slope.
+
+    From `start` in growing steps until the slope has the other sign, then between these points:
+    where a line through their slopes is 0, or in the middle where that comes to little.
+    """
+    a, at_a = start, slope(start)
+    b, at_b = a, at_a
+    while at_b * at_a > 0 and abs(b - start) < 1e6 * side:
+        a, at_a = b, at_b
+        b = b - math.copysign(side, at_b)
+        side *= 2
+        at_b = slope(b)
+    if at_b * at_a >= 0:
+        return b if abs(at_b) <= abs(at_a) else a
+    for turn in range(60):
+        width = abs(b - a)
+        if min(abs(at_a), abs(at_b)) * width <= enough or width <= 1e-9 * (1 + abs(a)):
+            break
+        part = at_a / (at_a - at_b) if turn % 3 != 2 else 0.5
+        c = a + min(max(part, 0.05), 0.95) * (b - a)
+        at_c = slope(c)
+        if at_c * at_a > 0:
+            a, at_a = c, at_c
+        else:
+            b, at_b = c, at_c
+        if at_c == 0:
+            break
+    return a if abs(at_a) < abs(at_b) else b
+
+
 def ascend(
     rows: Rows,
     tol: float,
@@ -270,31 +303,37 @@ def ascend(
         result.history = position.numbers["history"]
         result.objective, result.gap = position.numbers["proof"]
         result.resumed = run.done()[0]
+    margins = np.empty(n if rows.gain else 0)
     aside, called, rounds = 0.0, start, 1
+    measured = 0 if position is None else position.numbers["measured"]
 
     def elapsed() -> float:
         return time.perf_counter() - start - aside
 
     def measure() -> None:
-        gap, loss = run.measure(workers)
         norm = float(np.square(w, dtype=np.float64).sum())
+        result.intercept = b = best_intercept(settings.l2 / 2 * norm)
+        gap, loss = run.measure(b, workers)
         result.objective = loss / n + settings.l2 / 2 * norm
-        # the slope along the intercept, times how far that one still is from its optimum
-        far = abs(float(rows.gain) / (settings.l2 * n) * run.imbalance)
-        gap = max(gap, 0.0) / n
-        if far and (tol == 0 or gap + far * abs(run.imbalance) / n <= tol * result.objective):
-            far = max(far, distance(loss))
-        result.gap = gap + far * abs(run.imbalance) / n
+        # what the betas' sum is short of, times how far the intercept still is from its optimum
+        far = abs(move()) + abs(b - run.intercept)
+        result.gap = max(gap, 0.0) / n + far * abs(run.imbalance) / n
 
-    def distance(loss: float) -> float:
-        """Return how far the intercept is from its optimum, by a parabola through three losses."""
-        side = SIDE * (spread or 1.0)
-        below, above = (
-            samples.loss(settings.loss, settings.shape, w, run.intercept + d, workers)
-            for d in (-side, side)
+    def move() -> float:
+        """Return how far the multiplier is from where the betas' sum would take it."""
+        return float(rows.gain) / (settings.l2 * n) * run.imbalance
+
+    def best_intercept(scale: float) -> float:
+        """Return the intercept that is best for these weights, to some tol of `scale`."""
+        if not rows.gain or not run.done()[0]:
+            return run.intercept
+        samples.margins(w, 0.0, margins, workers)
+        return lowest(
+            lambda b: samples.slope(settings.loss, settings.shape, margins, b, workers) / n,
+            run.intercept,
+            max(abs(move()), SIDE * (spread or 1.0)),
+            NEAR * max(tol, 1e-6) * scale,
         )
-        bend = below - 2 * loss + above
-        return abs(above - below) / 2 / bend * side if bend > 0 else math.inf
 
     def save() -> None:
         nonlocal aside
@@ -304,6 +343,7 @@ def ascend(
             "seconds": elapsed(),
             "history": result.history,
             "proof": [result.objective, result.gap],
+            "measured": measured,
         }
         rest = np.frombuffer(run.rest(), np.uint8)
         checkpoint.save(Position(numbers, {"w": w, "beta": room[:n], "rest": rest}))
@@ -313,7 +353,9 @@ def ascend(
         result.status, result.message = status, message
         if checkpoint is not None and status in ("stopped", "interrupted"):
             save()
-        result.intercept, result.epochs = run.intercept, run.epoch
+        result.epochs = run.epoch
+        if status == "interrupted":
+            result.intercept = run.intercept
         result.rows, result.nnz = run.done()
         result.seconds = elapsed()
         return result
@@ -330,8 +372,12 @@ def ascend(
 
     def enough() -> str:
         """Say why the model at the end of an epoch is good enough, if it is."""
+        nonlocal measured
+        done = run.done()[0]
         known = math.isnan(result.objective) or run.met_gap / n <= 2 * tol * result.objective
+        known &= 2 * (done - measured) >= n  # where most rows rest, epochs cost less than this does
         if track or target > -math.inf or (tol > 0 and known):
+            measured = done
             measure()
             result.history[-1] |= {"objective": result.objective, "gap": result.gap}
             if tol > 0 and result.gap <= tol * result.objective:
