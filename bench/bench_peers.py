@@ -17,11 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from bench import cases, peers
-from bench.harness import record, show, take_turns, thread_counts
+from bench.harness import confined, in_processes, record, show, take_turns
 from bench.limit import Limit, one_pass
 from bench.peers import Contender, Data, ours
 from bench.shapes import SHAPES, elements
@@ -169,17 +165,9 @@ def all_rows(
     return rows
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment of a process that uses so many threads.
-
-    torch may use huge pages then, as NumPy does by itself.
-    """
-    return os.environ | {"OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"}
-
-
 def child(options: argparse.Namespace) -> None:
     """Measure with the processors that this process has left, and write the rows to a file."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # jax takes all
+    confined(options.threads)
     modules, notes = peers.installed()
     for note in notes if options.threads == 1 else ():
         print(note, flush=True)
@@ -209,15 +197,10 @@ def main() -> None:
     if options.child:
         child(options)
         return
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for threads in thread_counts():
-            path = Path(folder) / f"{threads}.json"
-            command = [sys.executable, "-m", "bench.bench_peers", "--child", str(path)]
-            command += ["--threads", str(threads), "--seconds", str(options.seconds)]
-            command += ["--rules", ",".join(options.rules), "--shapes", ",".join(options.shapes)]
-            subprocess.run(command, check=True, env=environment(threads))
-            rows += json.loads(path.read_text())
+    rows = in_processes(
+        "bench_peers", "--seconds", str(options.seconds),
+        "--rules", ",".join(options.rules), "--shapes", ",".join(options.shapes),
+    )  # fmt: skip
     order = {name: k for k, name in enumerate([*SHAPES, *ours.RULES])}
     rows.sort(key=lambda row: (order[row["shape"]], order[row["rule"]], row["threads"]))
     show(rows, "One step: ours, and how many times as long peers take")

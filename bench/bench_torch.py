@@ -6,6 +6,7 @@ have the same parameters after two steps, to 1e-4 of what they moved by. Everybo
 one process with as many processors as threads.
 
 sparse     one step of a table of 50 million rows of 8 numbers, 10,000 of which have gradients.
+LBFGS      an iteration without the closure: 1,000 to 10^7 parameters, 10 pairs.
 training   a transformer of two layers on characters: seconds per step in all and in the optimizer,
            and the largest difference of the losses after 60 steps.
 
@@ -19,9 +20,6 @@ import gc
 import inspect
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +31,7 @@ import torch
 
 import fastopt.torch
 from bench import shapes
-from bench.harness import record, show, take_turns, thread_counts
+from bench.harness import confined, in_processes, record, show, take_turns
 
 RULES: dict[str, dict[str, Any]] = {
     "SGD": {"momentum": 0.9},
@@ -176,6 +174,37 @@ def sparse(threads: int, rows: int, seconds: float) -> list[dict[str, Any]]:
     return found
 
 
+def full_batch(threads: int) -> list[dict[str, Any]]:
+    """Return rows for steps of LBFGS: the time outside of the closure, per iteration."""
+    found = []
+    for size in (1000, 100_000, 10_000_000):
+        scale = torch.linspace(1, 100, size)
+        taken = {}
+        for name, library in (("fastopt", fastopt.torch), ("torch", torch.optim)):
+            p = torch.nn.Parameter(torch.ones(size))
+            opt = library.LBFGS([p], lr=0.5, max_iter=30, max_eval=99, history_size=10,
+                                tolerance_grad=0, tolerance_change=0)  # fmt: skip
+            inside = [0.0]
+
+            def closure(p=p, scale=scale, inside=inside) -> torch.Tensor:
+                begin = time.perf_counter()
+                p.grad = scale * torch.sin(p.detach())
+                loss = (scale * (1 - torch.cos(p.detach()))).sum()
+                inside[0] += time.perf_counter() - begin
+                return loss
+
+            opt.step(closure)
+            before, inside[0], begin = opt.state[p]["n_iter"], 0.0, time.perf_counter()
+            opt.step(closure)
+            whole = time.perf_counter() - begin
+            taken[name] = (whole - inside[0]) / (opt.state[p]["n_iter"] - before)
+        found.append({
+            "model": f"{size:,} parameters", "rule": "LBFGS", "threads": threads,
+            "ms": 1e3 * taken["fastopt"], "torch": taken["torch"] / taken["fastopt"],
+        })  # fmt: skip
+    return found
+
+
 def training(threads: int, steps: int = 60) -> list[dict[str, Any]]:
     """Return rows for training a small transformer with each optimizer."""
     text = torch.tensor([ord(c) % 64 for c in inspect.getsource(argparse)])
@@ -219,7 +248,7 @@ def training(threads: int, steps: int = 60) -> list[dict[str, Any]]:
 
 def child(options: argparse.Namespace) -> None:
     """Measure with the processors that this process has left, and write the rows to a file."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    confined(options.threads)
     torch.set_num_threads(options.threads)
     rows = []
     for model in options.models.split(","):
@@ -229,6 +258,7 @@ def child(options: argparse.Namespace) -> None:
                 print(f"{model}, {rule}, {options.threads}: {rows[-1]['ms']:.3g} ms", flush=True)
     if options.sparse:
         rows += sparse(options.threads, options.sparse, options.seconds)
+        rows += full_batch(options.threads)
         rows += training(options.threads)
     Path(options.child).write_text(json.dumps(rows))
 
@@ -250,19 +280,12 @@ def main() -> None:
     if options.child:
         child(options)
         return
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for threads in thread_counts():
-            path = Path(folder) / f"{threads}.json"
-            command = [sys.executable, "-m", "bench.bench_torch", "--child", str(path)]
-            command += ["--threads", str(threads), "--seconds", str(options.seconds)]
-            command += ["--models", options.models, "--rules", options.rules]
-            command += ["--sparse", str(options.sparse)]
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            subprocess.run(command, check=True, env=environment)
-            rows += json.loads(path.read_text())
+    rows = in_processes(
+        "bench_torch", "--seconds", str(options.seconds), "--models", options.models,
+        "--rules", options.rules, "--sparse", str(options.sparse),
+    )  # fmt: skip
     show([r for r in rows if "torch fused" in r], "opt.step(): ours, and how long the others take")
-    show([r for r in rows if "torch" in r], "sparse gradients")
+    show([r for r in rows if "torch" in r], "sparse gradients; LBFGS, an iteration of it")
     show([r for r in rows if "training" in r], "training a transformer")
     record("torch" + "-quick" * options.quick, rows)
 

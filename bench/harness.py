@@ -9,6 +9,9 @@ import math
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +29,29 @@ RESULTS = Path(__file__).parent / "results"
 def thread_counts() -> tuple[int, ...]:
     """Return 1, and 2 where there are two processors."""
     return (1, 2) if len(os.sched_getaffinity(0)) > 1 else (1,)
+
+
+def in_processes(module: str, *arguments: str) -> list[dict[str, Any]]:
+    """Return the rows that a module of bench/ measures in a process for each number of threads.
+
+    The process is given `--child FILE --threads N` as well, has as many processors (`confined`),
+    and writes its rows to the file as JSON. torch may use huge pages in it, as NumPy does.
+    """
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for threads in thread_counts():
+            path = Path(folder) / f"{threads}.json"
+            command = [sys.executable, "-m", f"bench.{module}", "--child", str(path)]
+            command += ["--threads", str(threads), *arguments]
+            environment = {"OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"}
+            subprocess.run(command, check=True, env=os.environ | environment)
+            rows += json.loads(path.read_text())
+    return rows
+
+
+def confined(threads: int) -> None:
+    """Leave this process as many processors as threads: some libraries take all that they find."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def take_turns(

@@ -191,6 +191,7 @@ enum { BATCH = 256 };
 
 typedef struct {
     const fo_ascent *run;
+    const double *margins;
     double intercept, *partials;
 } measure_job;
 
@@ -199,14 +200,14 @@ static void measure_body(void *ctx, int k, int n) {
     const fo_samples *s = &job->run->d.samples;
     for (ptrdiff_t b = k; b * BATCH < s->rows; b += n) {
         const ptrdiff_t high = (b + 1) * BATCH < s->rows ? (b + 1) * BATCH : s->rows;
-        kernels()->gaps[s->dtype][s->index_type](&job->run->d, job->run->w, job->intercept,
-                                                 b * BATCH, high, job->partials + 2 * b);
+        kernels()->gaps[s->dtype](&job->run->d, job->margins, job->intercept, b * BATCH, high,
+                                  job->partials + 2 * b);
     }
 }
 
-void fo_dual_measure(const fo_ascent *run, double intercept, double *partials, double *gap,
-                     double *loss, int threads) {
-    measure_job job = {run, intercept, partials};
+void fo_dual_measure(const fo_ascent *run, const double *margins, double intercept,
+                     double *partials, double *gap, double *loss, int threads) {
+    measure_job job = {run, margins, intercept, partials};
     fo_parallel(measure_body, &job, threads);
     *gap = *loss = 0;
     for (ptrdiff_t b = 0; b * BATCH < run->d.samples.rows; b++) {

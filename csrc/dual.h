@@ -40,7 +40,7 @@ typedef struct {
 typedef void fo_ascend(const fo_dual *d, fo_dual_worker *me, ptrdiff_t low, ptrdiff_t high,
                        uint64_t key, int several);
 /* The sum over rows of what the primal has more than the dual, and of the primal's losses. */
-typedef void fo_dual_gaps(const fo_dual *d, const void *w, double intercept, ptrdiff_t low,
+typedef void fo_dual_gaps(const fo_dual *d, const double *margins, double intercept, ptrdiff_t low,
                           ptrdiff_t high, double *out);
 
 /* What `rest` becomes at one more visit without a change, by the number of those before. */
@@ -48,7 +48,7 @@ extern const uint8_t fo_rest_after[16];
 
 struct fo_dual_kernels {
     fo_ascend *ascend[FO_DTYPES][FO_INDEX_TYPES];
-    fo_dual_gaps *gaps[FO_DTYPES][FO_INDEX_TYPES];
+    fo_dual_gaps *gaps[FO_DTYPES];
     /* change[j] = sum_k copies[k][j] - w[j], into copies[0]; out: dots with w and with itself */
     void (*gather[FO_DTYPES])(ptrdiff_t n, int count, void *const *copies, ptrdiff_t at,
                               const void *w, double *out);
@@ -79,9 +79,9 @@ typedef struct {
 void fo_dual_prepare(fo_ascent *run, int threads);
 /* Some rounds, at least one and at most to the end of the epoch; returns 1 at that end. */
 int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads);
-/* The duality gap and the primal's losses at an intercept, summed over all rows; partials: 2 per
-   256 rows. */
-void fo_dual_measure(const fo_ascent *run, double intercept, double *partials, double *gap,
-                     double *loss, int threads);
+/* The duality gap and the primal's losses at margins plus an intercept, summed over all rows;
+   partials: 2 per 256 rows. */
+void fo_dual_measure(const fo_ascent *run, const double *margins, double intercept,
+                     double *partials, double *gap, double *loss, int threads);
 
 #endif

@@ -124,7 +124,7 @@ static const fo_multi_kernels multi = {
 
 static const fo_dual_kernels dual = {
     .ascend = {{ascend_i32_f32, ascend_i64_f32}, {ascend_i32_f64, ascend_i64_f64}},
-    .gaps = {{gaps_i32_f32, gaps_i64_f32}, {gaps_i32_f64, gaps_i64_f64}},
+    .gaps = {gaps_f32, gaps_f64},
     .gather = {gather_copies_f32, gather_copies_f64},
     .apply = {apply_change_f32, apply_change_f64},
     .back = {go_back_f32, go_back_f64},

@@ -28,8 +28,8 @@ cdef extern from "dual.h" nogil:
         double gap, met, share
     void fo_dual_prepare(fo_ascent *run, int threads)
     int fo_dual_slice(fo_ascent *run, Py_ssize_t rounds, int threads)
-    void fo_dual_measure(const fo_ascent *run, double intercept, double *partials, double *gap,
-                         double *loss, int threads)
+    void fo_dual_measure(const fo_ascent *run, const double *margins, double intercept,
+                         double *partials, double *gap, double *loss, int threads)
 
 
 @cython.final
@@ -96,14 +96,19 @@ cdef class Ascent:
             end = fo_dual_slice(&self.run, rounds, threads)
         return end
 
-    def measure(self, double intercept, int threads):
-        """Return the duality gap and the primal's losses there, each as the sum over rows."""
+    def measure(self, margins, double intercept, int threads):
+        """Return the duality gap and the primal's losses, each as the sum over rows.
+
+        `margins` (float64) are those of w, without the intercept.
+        """
+        cdef Buffers buffers = Buffers()
+        cdef const double *given = self.samples.room(buffers, margins)
         cdef double gap = 0, loss = 0
         cdef double *partials = <double *>calloc(self.samples.rows // 256 + 1, 2 * sizeof(double))
         if partials == NULL:
             raise MemoryError
         with nogil:
-            fo_dual_measure(&self.run, intercept, partials, &gap, &loss, threads)
+            fo_dual_measure(&self.run, given, intercept, partials, &gap, &loss, threads)
         free(partials)
         return gap, loss
 

@@ -382,6 +382,17 @@ cdef class Tensors:
             free(values)
 
 
+def run_tensors(list parts, int threads, list counts):
+    """Take the steps of (Tensors, after), then write each (dictionary, key, value) of `counts`.
+
+    No bytecode runs in between, so Ctrl-C comes before or after all of it.
+    """
+    for tensors, after in parts:
+        (<Tensors>tensors).run(after, threads)
+    for owner, key, value in counts:
+        (<dict>owner)[key] = value
+
+
 cdef void put(counter *one, double value) noexcept:
     if one.data == NULL:
         one.own = value

@@ -92,7 +92,7 @@ def reference(dense, y, workers, each, epochs, step, l2, falling=False, short=0.
     some = np.abs(dense[:: n // 2048])
     norms = some.sum(1) + np.sqrt(gain)
     h = (some * norms[:, None]).mean(0) * 0.25 / 10 + l2
-    h_intercept = gain * 0.25
+    h_intercept = gain * 0.25 / 4
     calm = short / (0.25 * np.square(some).sum(1).mean())
     blocks = (n + 2 * 63) // 64
 

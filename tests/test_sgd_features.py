@@ -267,6 +267,21 @@ def test_target():
     assert all(record["objective"] > 0.45 for record in model.history_[:-1])
 
 
+def test_the_report_says_when_levels_were_reached():
+    """Against the history, for each problem; without objectives there is nothing to say."""
+    X, score = numbers()
+    y = np.digitize(score, np.quantile(score, [0.3, 0.6]))
+    model = SGDClassifier(random_state=0, max_iter=30, tol=1e-9).fit(X, y)
+    assert len(model.fit_report_["seconds_to"]) == 3
+    for k, found in enumerate(model.fit_report_["seconds_to"]):
+        mine = [h for h in model.history_ if h["problem"] == k]
+        least = min(h["objective"] for h in mine)
+        for level in (0.1, 0.01, 0.001):
+            reached = [h["seconds"] for h in mine if h["objective"] <= (1 + level) * least]
+            assert found[level] == min(reached)
+    assert SGDClassifier(max_iter=2, tol=None).fit(X, y).fit_report_["seconds_to"] == [{}] * 3
+
+
 def test_threads_and_why():
     X, y = labels(n=10_000)
     report = SGDClassifier(random_state=0, max_iter=2, tol=None).fit(X, y).fit_report_

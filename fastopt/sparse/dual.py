@@ -268,7 +268,7 @@ def ascend(
     size = 3 * n + (workers * columns if workers > 1 else 0)
     memory.need(
         f"training on {samples.columns:,} columns and {n:,} rows",
-        float(size + samples.columns) * rows.dtype.itemsize,
+        float(size + samples.columns) * rows.dtype.itemsize + 8.0 * n,
     )
     w, room = np.zeros(samples.columns, rows.dtype), np.zeros(size, rows.dtype)
     start = time.perf_counter()
@@ -303,7 +303,7 @@ def ascend(
         result.history = position.numbers["history"]
         result.objective, result.gap = position.numbers["proof"]
         result.resumed = run.done()[0]
-    margins = np.empty(n if rows.gain else 0)
+    margins = np.empty(n)
     aside, called, rounds = 0.0, start, 1
     measured = 0 if position is None else position.numbers["measured"]
 
@@ -312,8 +312,9 @@ def ascend(
 
     def measure() -> None:
         norm = float(np.square(w, dtype=np.float64).sum())
+        samples.margins(w, 0.0, margins, workers)
         result.intercept = b = best_intercept(settings.l2 / 2 * norm)
-        gap, loss = run.measure(b, workers)
+        gap, loss = run.measure(margins, b, workers)
         result.objective = loss / n + settings.l2 / 2 * norm
         # what the betas' sum is short of, times how far the intercept still is from its optimum
         far = abs(move()) + abs(b - run.intercept)
@@ -324,10 +325,9 @@ def ascend(
         return float(rows.gain) / (settings.l2 * n) * run.imbalance
 
     def best_intercept(scale: float) -> float:
-        """Return the intercept that is best for these weights, to some tol of `scale`."""
+        """Return the intercept that is best for the margins, to some tol of `scale`."""
         if not rows.gain or not run.done()[0]:
             return run.intercept
-        samples.margins(w, 0.0, margins, workers)
         return lowest(
             lambda b: samples.slope(settings.loss, settings.shape, margins, b, workers) / n,
             run.intercept,

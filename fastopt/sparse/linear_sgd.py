@@ -34,7 +34,7 @@ from fastopt.sparse.order import Kept, check_order
 from fastopt.sparse.polish import polished
 from fastopt.sparse.rows import LARGEST_DECAY, MULTI_LOSSES, Rows, Settings, Targets
 from fastopt.sparse.run import Past
-from fastopt.sparse.runner import HogwildResult, UnscaledError, solve
+from fastopt.sparse.runner import HogwildResult, UnscaledError, seconds_to, solve
 from fastopt.sparse.stopping import Watch
 from fastopt.sparse.user_loss import loss_of
 from fastopt.threads import resolve
@@ -453,6 +453,7 @@ class LinearSGD:
             "rows_per_second": sum(r.rows for r in results) / seconds if seconds else 0.0,
             "nnz_per_second": sum(r.nnz for r in results) / seconds if seconds else 0.0,
             "stop": [r.message for r in results],
+            "seconds_to": [seconds_to(r.history) for r in results],
             "resumed": sum(getattr(r, "resumed", 0) for r in results),
             **getattr(first, "sparsity", {}),
             "conflicts": getattr(first, "conflicts", {}),

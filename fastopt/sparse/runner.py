@@ -128,6 +128,29 @@ class Progress:
 
 
 Callback = Callable[[Progress], Any]
+LEVELS = (0.1, 0.01, 0.001)  # above the lowest objective
+
+
+def seconds_to(history: list[dict[str, Any]]) -> dict[float, float]:
+    """Return after how many seconds the objective was within each of `LEVELS` of its lowest.
+
+    Empty where no epoch's objective is known.
+
+    Examples
+    --------
+    >>> from fastopt.sparse.runner import seconds_to
+    >>> values = [2.0, 1.05, 1.005, 1.0]
+    >>> seconds_to([{"seconds": k + 1.0, "objective": v} for k, v in enumerate(values)])
+    {0.1: 2.0, 0.01: 3.0, 0.001: 4.0}
+    """
+    known = [(h["seconds"], h["objective"]) for h in history if "objective" in h]
+    if not known:
+        return {}
+    least = min(value for _, value in known)
+    return {
+        level: next(s for s, value in known if value <= least + level * abs(least))
+        for level in LEVELS
+    }
 
 
 class UnscaledError(ValueError):

@@ -128,8 +128,10 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
         If X had names of strings.
     fit_report_ : dict
         threads, mode and reason; order of the rows, steps, seconds, rows_per_second,
-        nnz_per_second; stop, one sentence per problem; resumed, the rows that a checkpoint brought;
-        omega, delta, rho and conflicts, as of `HogwildResult`.
+        nnz_per_second; stop, one sentence per problem; seconds_to, per problem the seconds to the
+        lowest objective + 10, 1 and 0.1 % (as 0.1, 0.01, 0.001), where `history_` has objectives;
+        resumed, the rows that a checkpoint brought; omega, delta, rho and conflicts, as of
+        `HogwildResult`.
     history_ : list of dict
         One record per epoch: problem, epoch, seconds, rows; objective, exact, if `tol`, `target` or
         `verbose` need it; score on rows held out.

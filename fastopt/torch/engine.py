@@ -149,11 +149,12 @@ class Engine:
                     part.plan.set_group(k, one.scale, one.l2, one.decay, one.scalars)
                     if one.average:
                         part.tensors.average(k, one.average)
-            for part, found, _, after in ready:
-                part.tensors.run(after, threads)
-                if opt._counts_itself:
-                    chosen = zip(part.tensors.params, found, strict=True)
-                    opt._count_steps([p for p, grad in chosen if grad is not None])
+            counts = []
+            for part, found, _, _ in ready if opt._counts_itself else ():
+                chosen = zip(part.tensors.params, found, strict=True)
+                counts += opt._counts_after([p for p, grad in chosen if grad is not None])
+            steps = [(part.tensors, after) for part, _, _, after in ready]
+            _core.run_tensors(steps, threads, counts)
         opt._fresh.clear()
         _moved([p for p, grad in zip(params, grads, strict=True) if grad is not None])
         if self.versions:

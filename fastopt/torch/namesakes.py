@@ -275,24 +275,17 @@ class SparseAdam(Native, torch.optim.SparseAdam):
             self._fresh.add((p, "step"))
         return [float(state["step"])]
 
-    def _count_steps(self, params: list[Any]) -> None:
-        for p in params:
-            self.state[p]["step"] += 1  # a number of Python's in torch
+    def _counts_after(self, params: list[Any]) -> list[tuple[dict[str, Any], str, Any]]:
+        states = [self.state[p] for p in params]
+        return [(state, "step", state["step"] + 1) for state in states]  # Python's, in torch
 
-    def step(self, closure: Any = None) -> Any:
-        """Take a step; see `Native.step`."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _look_at_gradients(self) -> None:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None and not p.grad.is_sparse:
                     raise RuntimeError(
                         "SparseAdam does not support dense gradients, please consider Adam instead"
                     )
-        super().step()
-        return loss
 
 
 def counter_is_single(opt: Native, group: dict[str, Any]) -> bool:

@@ -60,7 +60,7 @@ class Native:
     keys: ClassVar[dict[str, str]] = {}  # names of states here -> torch's, where they differ
     counters: ClassVar[tuple[str, ...]] = ("step",)
     _factored: ClassVar[bool] = False
-    _counts_itself: ClassVar[bool] = False  # whether `_count_steps` has anything to do
+    _counts_itself: ClassVar[bool] = False  # whether `_counts_after` has anything to say
     threads: int | None = None
     rounding: str = "nearest"
     state_dtype: str | None = None
@@ -115,6 +115,7 @@ class Native:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._look_at_gradients()
         if self._is_torchs():
             self._step_by_torch()
             return loss
@@ -136,6 +137,9 @@ class Native:
             self._refuse(str(reason))
             self._step_by_torch()
         return loss
+
+    def _look_at_gradients(self) -> None:
+        """Raise where torch would, before anything else."""
 
     def _is_torchs(self) -> bool:
         """Whether a group asks for what only torch does."""
@@ -327,8 +331,9 @@ class Native:
                 found = True
         return found
 
-    def _count_steps(self, params: list[Any]) -> None:
-        """Count a step of these parameters, where no tensor does."""
+    def _counts_after(self, params: list[Any]) -> list[tuple[dict[str, Any], str, Any]]:
+        """Return (dictionary, key, value after a step of these), where no tensor counts."""
+        return []
 
     def _moments(self, p: Any, state: dict[str, Any]) -> list[str]:
         return []

@@ -167,10 +167,13 @@ class ScheduleFreeSGD(Own):
         made.l2 = 0.0 if "betas" in h else h["weight_decay"]
         return made, (counts[0] + 1,)
 
-    def _count_steps(self, params: list[Any]) -> None:
+    def _counts_after(self, params: list[Any]) -> list[tuple[dict[str, Any], str, Any]]:
+        found: list[tuple[dict[str, Any], str, Any]] = []
         for group in self.param_groups:
             if id(group) in self._pending:
-                group["weight_sum"], group["lr_max"] = self._pending.pop(id(group))
+                total, most = self._pending[id(group)]
+                found += [(group, "weight_sum", total), (group, "lr_max", most)]
+        return found
 
     @property
     def _pending(self) -> dict[int, tuple[float, float]]:
