@@ -342,4 +342,5 @@ def test_lowest_points_of_convex_functions():
         ):
             found = lowest(slope, 0.1, 0.1, 1e-9)
             assert abs(slope(found)) < 1e-6 or abs(found - kink) < 1e-6
-    assert lowest(lambda b: -1.0, 0.0, 0.1, 1e-9) > 1e4
+    assert 1e4 < lowest(lambda b: -1.0, 0.0, 0.1, 1e-9) < 1e6
+    assert 3 < lowest(lambda b: -np.exp(-b), 0.0, 0.1, 1e-3) < 20  # lowest at infinity

@@ -216,12 +216,14 @@ def team(rows: Rows) -> tuple[int, int, str]:
 def lowest(slope: Callable[[float], float], start: float, side: float, enough: float) -> float:
     """Return where a convex function is lowest, to within `enough` of it, by its slope.
 
-    From `start` in growing steps until the slope has the other sign, then between these points:
-    where a line through their slopes is 0, or in the middle where that comes to little.
+    From `start` in growing steps until the slope has the other sign, or is so small that ten more
+    steps would gain little; then between the last two points: where a line through their slopes is
+    0, or in the middle where that comes to little.
     """
     a, at_a = start, slope(start)
     b, at_b = a, at_a
-    while at_b * at_a > 0 and abs(b - start) < 1e6 * side:
+    farthest = 1e6 * side
+    while at_b * at_a > 0 and abs(at_b) * 10 * side > enough and abs(b - start) < farthest:
         a, at_a = b, at_b
         b = b - math.copysign(side, at_b)
         side *= 2
