@@ -41,7 +41,7 @@ from fastopt.sparse import evaluation
 
 L2 = 1e-4
 EPOCHS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 50, 80, 120, 200, 400)
-TOLERANCES = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
+TOLERANCES = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 
 Data = tuple[Any, np.ndarray]
 

@@ -79,6 +79,12 @@ typedef struct {
 void fo_dual_prepare(fo_ascent *run, int threads);
 /* Some rounds, at least one and at most to the end of the epoch; returns 1 at that end. */
 int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads);
+/* Takes shift from all betas, as far as their bounds let it, into out (double, per row); returns
+   the sum of what comes out. */
+double fo_dual_shifted(const fo_ascent *run, double shift, double *out);
+/* Lets the betas be what `betas` has; returns |per * sum((new - old) * x)|^2, which is how far the
+   weights of the new ones are from those of the old; `room`: zeros, as many as weights. */
+double fo_dual_exchange(fo_ascent *run, double *betas, void *room);
 /* The duality gap and the primal's losses at margins plus an intercept, summed over all rows;
    partials: 2 per 256 rows. */
 void fo_dual_measure(const fo_ascent *run, const double *margins, double intercept,

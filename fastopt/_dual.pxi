@@ -28,6 +28,8 @@ cdef extern from "dual.h" nogil:
         double gap, met, share
     void fo_dual_prepare(fo_ascent *run, int threads)
     int fo_dual_slice(fo_ascent *run, Py_ssize_t rounds, int threads)
+    double fo_dual_shifted(const fo_ascent *run, double shift, double *out)
+    double fo_dual_exchange(fo_ascent *run, double *betas, void *room)
     void fo_dual_measure(const fo_ascent *run, const double *margins, double intercept,
                          double *partials, double *gap, double *loss, int threads)
 
@@ -135,6 +137,29 @@ cdef class Ascent:
     def share(self):
         """How much of the last round's change was taken."""
         return self.run.share
+
+    def shifted(self, double shift, out):
+        """Write the betas less a shift, within their bounds, into out (float64); return their sum.
+        """
+        cdef Buffers buffers = Buffers()
+        cdef double *to = self.samples.room(buffers, out)
+        cdef double total
+        with nogil:
+            total = fo_dual_shifted(&self.run, shift, to)
+        return total
+
+    def exchange(self, betas, room):
+        """Exchange the betas with these (float64); return |w' - w|^2 of the weights they make.
+
+        `room`: zeros, as many as weights, of X's dtype.
+        """
+        cdef Buffers buffers = Buffers()
+        cdef double *them = self.samples.room(buffers, betas)
+        cdef void *zeros = <void *>self.samples.weights_of_model(buffers, "room", room, True)
+        cdef double total
+        with nogil:
+            total = fo_dual_exchange(&self.run, them, zeros)
+        return total
 
     def state(self):
         """Return the numbers of a run between two slices; w and betas go with them."""

@@ -344,3 +344,20 @@ def test_lowest_points_of_convex_functions():
             assert abs(slope(found)) < 1e-6 or abs(found - kink) < 1e-6
     assert 1e4 < lowest(lambda b: -1.0, 0.0, 0.1, 1e-9) < 1e6
     assert 3 < lowest(lambda b: -np.exp(-b), 0.0, 0.1, 1e-3) < 20  # lowest at infinity
+
+
+@pytest.mark.parametrize("loss", ["squared", "hinge", "logistic", "huber", "quantile"])
+def test_the_gap_bounds_the_distance_to_the_optimum(loss):
+    """With an intercept far away, few rows, and weights that can take its place."""
+    for seed in range(4):
+        X, y = problem(loss, n=60, d=90, seed=seed)
+        if loss in OF_CLASSES:  # few of one kind
+            y[(y > 0) & (np.arange(60) % 5 > 0)] = -1
+        else:
+            y += 5
+        how = {"loss": loss, "l2": 1e-2, "threads": 1}
+        best = fastopt.sdca(X, y, tol=1e-9, epochs=20_000, **how).objective
+        for tol in (0.1, 0.01, 0.001):
+            result = fastopt.sdca(X, y, tol=tol, **how)
+            assert result.gap <= tol * result.objective
+            assert result.objective - best <= result.gap * (1 + 1e-6)

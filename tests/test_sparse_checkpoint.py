@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -323,6 +324,29 @@ def test_interrupt(tmp_path):
         fastopt.hogwild(X, y, callback=interrupt, **options)
     again = fastopt.hogwild(X, y, callback=lambda p: True, **options)
     assert again.resumed == caught.value.result.rows > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+@pytest.mark.parametrize("name", ["adaptive", "best epoch", "dual logistic"])
+@pytest.mark.parametrize("after", [2, 9])
+def test_interrupt_as_an_epoch_ends(name, after, tmp_path, monkeypatch):
+    """A Ctrl-C that comes while an epoch is trained does not let it go unjudged."""
+    whole = train(name)
+    where = "fastopt.sparse.dual" if name in DUALS else "fastopt.sparse.runner"
+    seen = []
+
+    def interrupted(done, seconds):
+        seen.append(done)
+        if len(seen) == after:
+            signal.raise_signal(signal.SIGINT)
+        return 1
+
+    monkeypatch.setattr(f"{where}.next_slice", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(name, tmp_path / "run.ck")
+    found = train(name, tmp_path / "run.ck")
+    same(found, whole)
+    assert found[2] > 0
 
 
 def test_estimator_without_random_state(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import weakref
 
 import pytest
 
@@ -231,6 +233,80 @@ def test_scaler_and_closure(how):
         opt.zero_grad()
         assert opt.step(lambda one=one: backward(one, 9)) > 0
     same(model, other)
+
+
+def test_frozen_parameters_may_be_trained_later(how):
+    model, other = net(torch.float32), net(torch.float32)
+    for one in (model, other):
+        one[0].weight.requires_grad_(False)
+    optimizer = ft.Offload(model.parameters(), ft.SGD, in_backward=True, lr=0.1)
+    plain = ft.SGD(other.parameters(), lr=0.1)
+    for k in range(4):
+        for one, opt in ((model, optimizer), (other, plain)):
+            one[0].weight.requires_grad_(k % 2 == 1)
+            opt.zero_grad()
+            backward(one, k)
+            opt.step()
+    same(model, other)
+    for one, opt in ((model, optimizer), (other, plain)):
+        for p in one.parameters():
+            p.grad = torch.ones_like(p)  # by hand
+        opt.step()
+    same(model, other)
+
+
+def test_zero_grad_forgets_a_backward_that_failed(how):
+    model, other = net(torch.float32), net(torch.float32)
+    optimizer = ft.Offload(model.parameters(), ft.SGD, in_backward=True, lr=0.1)
+    plain = ft.SGD(other.parameters(), lr=0.1)
+
+    def fail(grad):
+        raise ZeroDivisionError
+
+    handle = model[0].weight.register_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        backward(model, 0)
+    handle.remove()
+    stepped = [p.detach().clone() for p in model.parameters()]
+    optimizer.zero_grad()
+    with torch.no_grad():  # what was complete has been stepped
+        for p, q in zip(other.parameters(), stepped, strict=True):
+            p.copy_(q)
+    for k in range(2):
+        for one, opt in ((model, optimizer), (other, plain)):
+            opt.zero_grad()
+            backward(one, k)
+            opt.step()
+    same(model, other)
+
+
+def test_a_dropped_optimizer_is_gone(how):
+    model = net(torch.float32)
+    optimizer = ft.Offload(model.parameters(), ft.SGD, in_backward=True, lr=1.0)
+    backward(model, 0)
+    optimizer.step()
+    gone = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert gone() is None
+    before = [p.detach().clone() for p in model.parameters()]
+    backward(model, 1)
+    for p, q in zip(model.parameters(), before, strict=True):
+        assert torch.equal(p, q) and p.grad is not None
+
+
+def test_states_in_fewer_bits_take_less(how):
+    model, other = net(), net()
+    sizes = []
+    for one, low in ((model, None), (other, "8bit")):
+        optimizer = ft.Offload(one.parameters(), ft.AdamW, state_dtype=low)
+        trained(one, optimizer, steps=1, schedule=False)
+        stores = {}
+        for state in optimizer.state.values():
+            for value in state.values():
+                stores[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        sizes.append(sum(stores.values()))
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 def test_errors_in_a_step_reach_the_caller(how):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import check_callable, number, one_of
-from fastopt.slices import next_slice
+from fastopt.slices import held_interrupts, next_slice
 from fastopt.sparse.checkpoint import Checkpoint, Position, begun, kept
 from fastopt.sparse.rows import Rows, Settings, Targets, targets
 from fastopt.sparse.runner import CALLBACK_EVERY, Callback, HogwildResult, Progress
@@ -46,8 +46,7 @@ class DualResult(HogwildResult):
     objective : float
         Of w and intercept; nan if they were not measured because training was cut short.
     gap : float
-        The objective is at most this much above its minimum; with an intercept, up to terms of
-        second order in what it still moves. inf if not measured.
+        The objective is at most this much above its minimum. inf if not measured.
     beta : ndarray of shape (n_rows,)
         The dual variables: w is ``X.T @ beta / (l2 * n_rows)``.
     """
@@ -270,7 +269,7 @@ def ascend(
     size = 3 * n + (workers * columns if workers > 1 else 0)
     memory.need(
         f"training on {samples.columns:,} columns and {n:,} rows",
-        float(size + samples.columns) * rows.dtype.itemsize + 8.0 * n,
+        float(size + 2 * samples.columns) * rows.dtype.itemsize + 16.0 * n,
     )
     w, room = np.zeros(samples.columns, rows.dtype), np.zeros(size, rows.dtype)
     start = time.perf_counter()
@@ -312,15 +311,34 @@ def ascend(
     def elapsed() -> float:
         return time.perf_counter() - start - aside
 
-    def measure() -> None:
+    def measure(always: bool = True) -> None:
+        """Work out the objective, and the gap: for sure, if `always` or if it may be enough."""
         norm = float(np.square(w, dtype=np.float64).sum())
         samples.margins(w, 0.0, margins, workers)
         result.intercept = b = best_intercept(settings.l2 / 2 * norm)
         gap, loss = run.measure(margins, b, workers)
         result.objective = loss / n + settings.l2 / 2 * norm
-        # what the betas' sum is short of, times how far the intercept still is from its optimum
+        # what the betas' sum is short of, times how far the intercept is from its optimum, at least
         far = abs(move()) + abs(b - run.intercept)
         result.gap = max(gap, 0.0) / n + far * abs(run.imbalance) / n
+        if rows.gain and (always or result.gap <= tol * result.objective):
+            result.gap = max(result.gap, proven(b))
+
+    def proven(b: float) -> float:
+        """Return the gap to the dual at betas that do sum to 0: no model is lower than that.
+
+        These are the betas, shifted as far as their bounds let them; their weights are w', and the
+        gap is what margins and betas make of it, and l2 / 2 |w' - w|^2.
+        """
+        betas = np.empty(n)
+        mean = run.imbalance / n
+        little = 1e-3 * max(tol, 1e-6) * result.objective / (abs(b) + 1e-30)
+        shift = lowest(lambda d: -run.shifted(d, betas) / n, mean, abs(mean), little * abs(mean))
+        rest = run.shifted(shift, betas)
+        moved = run.exchange(betas, np.zeros_like(w))
+        gap, _ = run.measure(margins, b, workers)
+        run.exchange(betas, np.zeros_like(w))
+        return max(gap, 0.0) / n + settings.l2 / 2 * moved + abs(b * rest) / n
 
     def move() -> float:
         """Return how far the multiplier is from where the betas' sum would take it."""
@@ -353,14 +371,20 @@ def ascend(
 
     def finish(status: str, message: str) -> DualResult:
         result.status, result.message = status, message
-        if checkpoint is not None and status in ("stopped", "interrupted"):
-            save()
         result.epochs = run.epoch
-        if status == "interrupted":
-            result.intercept = run.intercept
         result.rows, result.nnz = run.done()
         result.seconds = elapsed()
         return result
+
+    def stop(message: str, status: str = "stopped") -> DualResult:
+        """Finish early; what is measured for the result does not change how a file goes on."""
+        if checkpoint is not None:
+            save()
+        if status == "stopped":
+            measure()
+        else:  # at once
+            result.intercept, result.objective, result.gap = run.intercept, math.nan, math.inf
+        return finish(status, message)
 
     def progress() -> Progress:
         done, nnz = run.done()
@@ -380,7 +404,7 @@ def ascend(
         known &= 2 * (done - measured) >= n  # where most rows rest, epochs cost less than this does
         if track or target > -math.inf or (tol > 0 and known):
             measured = done
-            measure()
+            measure(always=track)
             result.history[-1] |= {"objective": result.objective, "gap": result.gap}
             if tol > 0 and result.gap <= tol * result.objective:
                 return f"the objective is within {result.gap:.3g} of its minimum"
@@ -390,30 +414,29 @@ def ascend(
 
     try:
         while run.epoch < settings.epochs:
-            before = time.perf_counter()
-            ended = run.slice(rounds, workers)
-            now = time.perf_counter()
-            rounds = min(next_slice(rounds, now - before), 1 << 30)
-            if ended:
-                record = {"epoch": run.epoch, "seconds": now - start - aside, "rows": run.done()[0]}
-                result.history.append(record)
-                words = enough()
-                if track:
-                    aside += time.perf_counter() - now
-                if words:
-                    return finish("finished", words)
+            with held_interrupts():  # an epoch that is trained is judged as well
+                before = time.perf_counter()
+                ended = run.slice(rounds, workers)
+                now = time.perf_counter()
+                rounds = min(next_slice(rounds, now - before), 1 << 30)
+                if ended:
+                    record = {"epoch": run.epoch, "seconds": now - start - aside}
+                    result.history.append(record | {"rows": run.done()[0]})
+                    words = enough()
+                    if track:
+                        aside += time.perf_counter() - now
+                    if words:
+                        return finish("finished", words)
             if deadline is not None and time.perf_counter() >= deadline + aside:
-                measure()
-                return finish("stopped", "the time budget is used up")
+                return stop("the time budget is used up")
             if callback is not None and time.perf_counter() - called >= CALLBACK_EVERY:
                 called = time.perf_counter()
                 if callback(progress()) is True:
-                    measure()
-                    return finish("stopped", "the callback asked to stop")
+                    return stop("the callback asked to stop")
             if checkpoint is not None and checkpoint.due:
                 save()
     except KeyboardInterrupt as interrupt:
-        interrupt.result = finish("interrupted", "interrupted; the model is usable")
+        interrupt.result = stop("interrupted; the model is usable", "interrupted")
         raise
     measure()
     finish("finished", f"all {settings.epochs} epochs done; the gap is {result.gap:.3g}")

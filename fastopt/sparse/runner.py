@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.slices import SLICE, next_slice
+from fastopt.slices import SLICE, held_interrupts, next_slice
 from fastopt.sparse.checkpoint import Checkpoint, Position
 from fastopt.sparse.contention import conflicts
 from fastopt.sparse.rows import Rows, Targets, objective_of
@@ -268,34 +268,35 @@ def solve(
     per_epoch = run.native.batches
     try:
         while run.batches_done < settings.epochs * per_epoch:
-            epoch = run.batches_done // per_epoch
-            before = time.perf_counter()
-            done = run.advance(batches, (epoch + 1 if track else settings.epochs) * per_epoch)
-            now = time.perf_counter()
-            batches = next_slice(done, now - before)
-            if run.native.diverged:
-                return finish("diverged", "")
-            # A slice may hold many small epochs: theirs are shares of its time.
-            for k in range(epoch + 1, run.batches_done // per_epoch + 1):
-                after = (run.batches_done - k * per_epoch) / done * (now - before)
-                seen = k * rows.n if run.given is None else run.native.done()[0]
-                result.history.append(
-                    {"epoch": k, "seconds": now - start - aside - after, "rows": seen}
-                )
-            if track and run.batches_done % per_epoch == 0:
-                w, intercept = run.model()
-                value = objective_of(rows.samples, w, intercept, settings, rows.threads)
-                result.history[-1]["objective"] = value
-                if watch is not None:
-                    watch.after(value, w, intercept, run.step)
-                    result.history[-1] |= {"score": watch.value} if watch.score else {}
-                    if watch.improved and watch.tol is not None:
-                        best = w.copy(), intercept
-                    if watch.reason:
-                        aside += time.perf_counter() - now
-                        return finish("finished", watch.reason)
-                    if watch.slower:
-                        run.slower()
+            with held_interrupts():  # an epoch that is trained is judged as well
+                epoch = run.batches_done // per_epoch
+                before = time.perf_counter()
+                done = run.advance(batches, (epoch + 1 if track else settings.epochs) * per_epoch)
+                now = time.perf_counter()
+                batches = next_slice(done, now - before)
+                if run.native.diverged:
+                    return finish("diverged", "")
+                # A slice may hold many small epochs: theirs are shares of its time.
+                for k in range(epoch + 1, run.batches_done // per_epoch + 1):
+                    after = (run.batches_done - k * per_epoch) / done * (now - before)
+                    seen = k * rows.n if run.given is None else run.native.done()[0]
+                    result.history.append(
+                        {"epoch": k, "seconds": now - start - aside - after, "rows": seen}
+                    )
+                if track and run.batches_done % per_epoch == 0:
+                    w, intercept = run.model()
+                    value = objective_of(rows.samples, w, intercept, settings, rows.threads)
+                    result.history[-1]["objective"] = value
+                    if watch is not None:
+                        watch.after(value, w, intercept, run.step)
+                        result.history[-1] |= {"score": watch.value} if watch.score else {}
+                        if watch.improved and watch.tol is not None:
+                            best = w.copy(), intercept
+                        if watch.reason:
+                            aside += time.perf_counter() - now
+                            return finish("finished", watch.reason)
+                        if watch.slower:
+                            run.slower()
             if deadline is not None and time.perf_counter() >= deadline:
                 return finish("finished", "the time budget is used up")
             if callback is not None and time.perf_counter() - called >= CALLBACK_EVERY:

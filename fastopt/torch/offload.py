@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from fastopt.checks import flag
+from fastopt.torch import memory
 from fastopt.torch.engine import RULES
 from fastopt.torch.namesakes import LBFGS, SparseAdam
 from fastopt.torch.native import LISTS, Native
@@ -83,13 +86,19 @@ class Bucket:
 
     def begin(self) -> None:
         """Forget what arrived for the step that is over."""
-        self.missing = {k for k, p in enumerate(self.params) if p.requires_grad}
+        self.came: set[int] = set()  # parameters whose gradients are complete
         self.done, self.found = False, [False] * len(self.params)
         self.arrived: Any = None
         self.work: concurrent.futures.Future[None] | None = None
 
+    def _low(self, p: Any) -> bool:
+        """Whether a parameter's states are kept in fewer bits."""
+        return self.inner.state_dtype is not None and p.dtype != torch.float64
+
     def _zeros(self, p: Any, dtype: torch.dtype) -> torch.Tensor:
         """Return a new state: a slice of what holds those of all parameters."""
+        if self._low(p):  # they are replaced by codes
+            return memory.zeros(p, dtype)
         if not self._states.holds(p, dtype):
             states = len(RULES[self.inner._rule(self.inner.param_groups[0])][0])
             states += sum(1 for _ in self.inner._beside(p))
@@ -104,6 +113,10 @@ class Bucket:
                     self._fetch_one(k, p)
             self.arrived = self.opt._mark()
 
+    def complete(self) -> bool:
+        """Whether all parameters that get gradients have had theirs."""
+        return all(k in self.came or not p.requires_grad for k, p in enumerate(self.params))
+
     def fetch_one(self, k: int) -> None:
         """Let one gradient begin to come here, and go from where it was."""
         p = self.params[k]
@@ -116,11 +129,11 @@ class Bucket:
         if p.grad.layout != torch.strided:
             raise RuntimeError("Offload takes no sparse gradients")
         self.found[k] = True
-        self.grads[k].copy_(p.grad, non_blocking=True)
+        self.grads[k].copy_(p.grad.detach(), non_blocking=self.opt._asynchronous)
         self.opt._used_here(p.grad)
         if p._version != self.versions[k]:
             with torch.no_grad():
-                self.hosts[k].copy_(p.detach(), non_blocking=True)
+                self.hosts[k].copy_(p.detach(), non_blocking=self.opt._asynchronous)
 
     def step(self) -> None:
         """Step these parameters, once their gradients are here, and send them back."""
@@ -138,7 +151,7 @@ class Bucket:
         with self.opt._copying(wait=False), torch.no_grad():
             for k, (p, host) in enumerate(zip(self.params, self.hosts, strict=True)):
                 if self.found[k]:
-                    p.copy_(host, non_blocking=True)
+                    p.copy_(host, non_blocking=self.opt._asynchronous)
                     self.versions[k] = p._version
 
 
@@ -170,12 +183,14 @@ class Offload(torch.optim.Optimizer):
         If the class is none of fastopt.torch's; if the optimizer is pickled or copied, in place of
         its `state_dict`.
     ValueError
-        As the class.
+        As the class; if parameters are on several GPUs.
     RuntimeError
         From `backward` with in_backward, if it comes a second time before `step`.
 
     Notes
     -----
+    What is written to a parameter that is elsewhere counts from the next step on, unless it is
+    written through its `data`.
     Hyper-parameters are read from `param_groups` when a parameter is stepped. `state_dict` is that
     of the class, and may be loaded into it or the other way round, on any machine. With CUDA,
     copies run on a stream of their own from and to page-locked memory.
@@ -209,10 +224,10 @@ class Offload(torch.optim.Optimizer):
         self._in_backward = flag("in_backward", in_backward)
         self._buckets: list[Bucket] = []
         self._places: dict[Any, tuple[Bucket, int]] = {}
-        self._handles: list[Any] = []
         self._stream: Any = None
         self._pinned = False
         self._worker: concurrent.futures.ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         pattern = optimizer_class([torch.nn.Parameter(torch.zeros(1))], **self._options)
         super().__init__(params, pattern.defaults)
 
@@ -225,8 +240,8 @@ class Offload(torch.optim.Optimizer):
             self._buckets.append(bucket)
             for k, p in enumerate(params):
                 self._places[p] = bucket, k
-                if self._in_backward and p.requires_grad:
-                    self._handles.append(p.register_post_accumulate_grad_hook(self._arrived))
+                if self._in_backward:
+                    self._hook(p)
 
     def _divided(self, params: list[Any]) -> Iterator[tuple[bool, list[Any]]]:
         """Yield whether parameters need copies here, and those that are stepped together."""
@@ -237,6 +252,12 @@ class Offload(torch.optim.Optimizer):
             if p.device.type == "cuda" and self._stream is None:
                 self._stream = torch.cuda.Stream(p.device)
                 self._pinned = self._asynchronous = True
+            if p.device.type != "cpu" and self._stream is not None:
+                if p.device != self._stream.device:
+                    raise ValueError(
+                        f"params must be on one device besides this machine's memory, got "
+                        f"{self._stream.device} and {p.device}: make an Offload for each"
+                    )
             if some and (separate != before or size >= BUCKET):
                 yield before, some
                 some, size = [], 0
@@ -281,25 +302,51 @@ class Offload(torch.optim.Optimizer):
 
     # ---- during backward ----
 
+    def _hook(self, p: Any) -> None:
+        """Be told of a parameter's gradients, as long as there is such an optimizer."""
+        alive = weakref.ref(self)
+
+        def arrived(p: Any) -> None:
+            opt = alive()
+            if opt is not None:
+                opt._arrived(p)
+
+        needs = p.requires_grad
+        p.requires_grad_(True)  # a frozen one may be trained later
+        weakref.finalize(self, p.register_post_accumulate_grad_hook(arrived).remove)
+        p.requires_grad_(needs)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients, and with in_backward what a backward that failed has left."""
+        super().zero_grad(set_to_none)
+        concurrent.futures.wait([b.work for b in self._buckets if b.work is not None])
+        for bucket in self._buckets:
+            bucket.begin()
+
     def _arrived(self, p: Any) -> None:
         """Take a gradient that is complete."""
         bucket, k = self._places[p]
-        if k not in bucket.missing:
+        if p.grad is None:
+            raise RuntimeError("somebody else took a gradient before Offload: another Offload?")
+        if k in bucket.came:
             raise RuntimeError(
                 "a gradient came twice before step(): with in_backward=True a parameter is stepped "
-                "by its first one. Call step() after each backward(), or give in_backward=False"
+                "by its first one. Call step() after each backward(), or zero_grad() to forget "
+                "what a failed one has left, or give in_backward=False"
             )
-        bucket.missing.discard(k)
+        bucket.came.add(k)
         if bucket.separate:
             bucket.fetch_one(k)
-        if not bucket.missing:
+        if bucket.complete():
             self._run(bucket)
 
     def _run(self, bucket: Bucket) -> None:
         bucket.done = True
         if bucket.separate and self._asynchronous:
-            if self._worker is None:
+            if self._worker is None or self._process != os.getpid():  # a child has no threads
                 self._worker = concurrent.futures.ThreadPoolExecutor(1, "fastopt-offload")
+                self._process = os.getpid()
+                weakref.finalize(self, self._worker.shutdown, wait=False)
             bucket.work = self._worker.submit(bucket.step)
             return
         bucket.step()
@@ -309,11 +356,15 @@ class Offload(torch.optim.Optimizer):
 
     def _finish(self) -> None:
         for bucket in self._buckets:
+            for k, p in enumerate(bucket.params if bucket.separate else ()):
+                if p.grad is not None and not bucket.done:  # by hand, or not frozen any more
+                    bucket.fetch_one(k)
             if not bucket.done:  # some of its parameters have had no gradient
                 self._run(bucket)
-        for bucket in self._buckets:
-            if bucket.work is not None:
-                bucket.work.result()
+        work = [bucket.work for bucket in self._buckets if bucket.work is not None]
+        concurrent.futures.wait(work)  # all of it, before any error
+        for one in work:
+            one.result()
 
     # ---- copies ----
 
