@@ -1,6 +1,6 @@
 """A picture of bench/results/factor-*.json: time against the test error of matrix completion.
 
-For each data set and rank the runs of each contender, two threads: every point is a training of its
+For each data set that has them, and each rank, the runs of each contender, two threads: every point is a training of its
 own, with the better of two l2.
 
     python -m bench.picture_factor [--out factor.svg]
@@ -31,11 +31,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default=RESULTS / "factor.svg", type=Path)
     arguments = parser.parse_args()
-    found = {name: read(RESULTS / f"factor-{name}.json") for name in DATA}
+    paths = {name: RESULTS / f"factor-{name}.json" for name in DATA}
+    found = {name: read(path) for name, path in paths.items() if path.exists()}
+    found = {k: v for k, v in found.items() if any("curve" in row for row in v[1])}
     ranks = (16, 64)
     plt.rcParams.update(STYLE)
-    figure, axes = plt.subplots(len(DATA), len(ranks), figsize=(10, 2.6 * len(DATA)))
-    facts = found["jester"][0]
+    figure, axes = plt.subplots(
+        len(found), len(ranks), figsize=(10, 2.6 * len(found) + 0.6), squeeze=False
+    )
+    facts = next(iter(found.values()))[0]
     for i, (name, (_, rows)) in enumerate(found.items()):
         for j, rank in enumerate(ranks):
             ax = axes[i][j]
@@ -54,7 +58,7 @@ def main() -> None:
             ax.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
             if j == 0:
                 ax.set_ylabel("test RMSE")
-            if i == len(DATA) - 1:
+            if i == len(found) - 1:
                 ax.set_xlabel("seconds")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=3, frameon=False, fontsize=8)
