@@ -1,7 +1,7 @@
 """A picture of bench/results/factor-*.json: time against the test error of matrix completion.
 
-For each data set that has them, and each rank, the runs of each contender, two threads: every point is a training of its
-own, with the better of two l2.
+For each data set that has them, and each rank, the runs of each contender on two threads: every
+point is a training of its own, with the better of two l2.
 
     python -m bench.picture_factor [--out factor.svg]
 """
