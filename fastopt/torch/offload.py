@@ -240,7 +240,7 @@ class Offload(torch.optim.Optimizer):
             self._buckets.append(bucket)
             for k, p in enumerate(params):
                 self._places[p] = bucket, k
-                if self._in_backward:
+                if self._in_backward and (p.is_floating_point() or p.is_complex()):
                     self._hook(p)
 
     def _divided(self, params: list[Any]) -> Iterator[tuple[bool, list[Any]]]:
