@@ -269,7 +269,7 @@ void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block) 
     }
     const double keep = exp(-run->l2 * step);
     me->walk.keep = keep > 1e-12 ? keep : 1e-12; /* as in total_step: the scale is a divisor */
-    me->walk.step = run->schedule == FO_CONSTANT ? run->step
+    me->walk.step = run->schedule == FO_CONSTANT ? run->step * me->stretch
                     : run->schedule == FO_POWER  ? step
                     : run->l2 > 0                ? -expm1(-run->l2 * step) / run->l2
                                                  : step;

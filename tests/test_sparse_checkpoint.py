@@ -64,6 +64,8 @@ FITS = {
                            "early_stopping": True},
 }  # fmt: skip
 EPOCHS = 1000
+#: Runs that are killed, and how many times as long they are: a second or so each.
+KILLED = {"l1, averaged": 20, "three classes": 20, "self-paced": 1, "one SVM": 60}
 
 
 def data(seed=0, n=700, d=90):
@@ -108,7 +110,7 @@ def finished(name, path, out, kills):
         before = path.stat().st_mtime_ns if path.exists() else 0
         while killed < kills and process.poll() is None:
             if path.exists() and path.stat().st_mtime_ns != before:
-                time.sleep(0.1 * random.random())
+                time.sleep(0.02 * random.random())
                 process.kill()  # SIGKILL
                 break
             time.sleep(0.001)
@@ -121,12 +123,12 @@ def finished(name, path, out, kills):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-@pytest.mark.parametrize("name", ["l1, averaged", "three classes", "self-paced", "one SVM"])
+@pytest.mark.parametrize("name", KILLED)
 def test_killed_processes(name, tmp_path):
     """Killed again and again in the middle of epochs, it ends with the bits of a whole run."""
     found, killed = finished(name, tmp_path / "run.ck", tmp_path / "out.npz", 2)
     assert killed == 2 and found[2] > 0
-    same(found, train(name, times=5))
+    same(found, train(name, times=KILLED[name]))
 
 
 @pytest.mark.filterwarnings("ignore:Maximum number of iteration")
@@ -473,5 +475,5 @@ def test_every_field_is_saved_or_given():
 
 
 if __name__ == "__main__":
-    w, b, resumed = train(sys.argv[1], sys.argv[2], times=5)
+    w, b, resumed = train(sys.argv[1], sys.argv[2], KILLED[sys.argv[1]])
     np.savez(sys.argv[3], w=w, b=b, resumed=resumed)
