@@ -82,7 +82,7 @@ def test_resume_says_what_is_wrong(tmp_path, capsys):
     assert code == 0 and "had been trained on before" in out
     data(file, seed=1)
     code, _, err = run("resume", checkpoint, capsys=capsys)
-    assert code == 1 and "is of another training: " in err and "values of X is" in err
+    assert code == 1 and "is of another training: " in err and "values of X are others" in err
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     code, _, err = run("resume", checkpoint, capsys=capsys)
     assert code == 1 and "run.ck: not a fastopt training checkpoint" in err

@@ -178,7 +178,7 @@ def begun(tmp_path, **options):
         ({"l2": 1e-3}, "l2 is '0.0001' there, '0.001' here"),
         ({"seed": 4}, "seed is 3 there, 4 here"),
         ({"epochs": 7}, "epochs is 1000000 there, 7 here"),
-        ({"w0": np.ones(90)}, "start"),
+        ({"w0": np.ones(90)}, "start from which training began is another"),
         ({"sample_weight": np.arange(1, 701)}, "y and weights"),
     ],
 )
@@ -205,6 +205,17 @@ def test_other_data(tmp_path):
     ]:
         with pytest.raises(ValueError, match=name):
             fastopt.hogwild(other, labels, **options)
+
+
+def test_other_rows_to_judge_by(tmp_path):
+    X, score = data()
+    y, held = score > 0, data(seed=1, n=99)[0]
+    options = {"max_iter": 5, "random_state": 1, "checkpoint": tmp_path / "run.ck"}
+    fastopt.SGDClassifier(**options).fit(X, y, validation=(held, y[:99]))
+    fastopt.SGDClassifier(**options).fit(X, y, validation=(held.copy(), y[:99]))
+    for other in (held.toarray(), 2 * held, held[::-1]):
+        with pytest.raises(ValueError, match="validation rows to judge by are others"):
+            fastopt.SGDClassifier(**options).fit(X, y, validation=(other, y[:99]))
 
 
 def test_wider_indices(tmp_path):

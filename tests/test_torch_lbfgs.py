@@ -187,3 +187,18 @@ def test_an_infinite_loss_ends_as_in_torch():
 
         opt.step(closure)
         assert not torch.isfinite(w).all()
+
+
+def test_the_default_device_may_be_elsewhere():
+    expected = path(ft, {})[:2]
+    torch.set_default_device("meta")
+    try:
+        with torch.device("cpu"):
+            params, bind = problem()
+        opt = ft.LBFGS(params)
+        losses = [opt.step(bind(opt)).item() for _ in range(4)]
+    finally:
+        torch.set_default_device(None)
+    assert losses == expected[0]
+    for p, q in zip(params, expected[1], strict=True):
+        assert torch.equal(p.detach(), q)

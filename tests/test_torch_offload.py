@@ -97,24 +97,29 @@ def test_same_bits_as_the_optimizer_itself(rule, dtype, in_backward, how):
         assert (p.grad is None) == in_backward
 
 
-def test_against_torch_in_float32(how):
-    """bfloat16 gradients, float32 weights and averages, rounded once a step: as torch would."""
-    model, other = net(), net()
-    optimizer = ft.Offload(model.parameters(), ft.AdamW, lr=1e-2)
-    exact = [torch.nn.Parameter(p.detach().float()) for p in other.parameters()]
-    theirs = torch.optim.AdamW(exact, lr=1e-2)
+def side_by_side(model, optimizer, other, theirs, here):
+    """Train a model, and another whose parameters are those `here` that `theirs` steps."""
     for k in range(STEPS):
         optimizer.zero_grad()
         other.zero_grad()
         backward(model, k)
         backward(other, k)
         optimizer.step()
-        for p, q in zip(exact, other.parameters(), strict=True):
-            p.grad = q.grad.float()
+        for p, q in zip(here, other.parameters(), strict=True):
+            p.grad = q.grad.to(p)
         theirs.step()
         with torch.no_grad():
-            for p, q in zip(exact, other.parameters(), strict=True):
+            for p, q in zip(here, other.parameters(), strict=True):
                 q.copy_(p)
+
+
+def test_against_torch_in_float32(how):
+    """bfloat16 gradients, float32 weights and averages, rounded once a step: as torch would."""
+    model, other = net(), net()
+    optimizer = ft.Offload(model.parameters(), ft.AdamW, lr=1e-2)
+    exact = [torch.nn.Parameter(p.detach().float()) for p in other.parameters()]
+    theirs = torch.optim.AdamW(exact, lr=1e-2)
+    side_by_side(model, optimizer, other, theirs, exact)
     same(model, other)
     for p, q in zip(model.parameters(), exact, strict=True):
         torch.testing.assert_close(optimizer.state[p]["master"], q.detach(), rtol=1e-6, atol=1e-7)
@@ -360,6 +365,53 @@ def test_states_lie_in_one_piece(monkeypatch):
     assert len({store.data_ptr() for store in found}) == 1
 
 
+def test_a_parameter_twice():
+    p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        with pytest.raises(ValueError, match="a parameter twice"):
+            ft.Offload([p, p], ft.AdamW)
+    optimizer = ft.Offload([q], ft.AdamW)
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        optimizer.add_param_group({"params": [p, q]})
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="a parameter twice"):
+        optimizer.add_param_group({"params": [p, p]})
+    assert len(optimizer.param_groups) == 1
+    q.grad = torch.ones(3)
+    optimizer.step()
+    assert (q < 1).all()
+
+
+def test_states_that_somebody_changes(how):
+    """What there is to see is what counts: states taken away begin anew, others are taken."""
+    model, other = net(), net()
+    optimizer = ft.Offload(model.parameters(), ft.AdamW, lr=1e-2)
+    trained(model, optimizer, steps=2, schedule=False)
+    optimizer.state.clear()
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        q.data.copy_(p.detach())
+    anew = ft.Offload(other.parameters(), ft.AdamW, lr=1e-2)
+    trained(model, optimizer, steps=2, first=2, schedule=False)
+    trained(other, anew, steps=2, first=2, schedule=False)
+    same(model, other)
+    weight, twin = model[3].weight, other[3].weight
+    assert optimizer.state[weight]["step"] == 2
+    optimizer.state[weight] = copy.deepcopy(anew.state[twin])
+    trained(model, optimizer, steps=1, first=4, schedule=False)
+    trained(other, anew, steps=1, first=4, schedule=False)
+    same(model, other)
+    assert optimizer.state[weight]["step"] == 3
+
+
+def test_states_before_the_first_step(how):
+    """torch's Adagrad has its sums from the beginning."""
+    p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    found = ft.Offload([p], ft.Adagrad, initial_accumulator_value=0.5).state[p]
+    expected = torch.optim.Adagrad([q], initial_accumulator_value=0.5).state[q]
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+
+
 @CUDA
 @pytest.mark.parametrize("in_backward", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -370,18 +422,7 @@ def test_on_a_gpu(dtype, in_backward):
     here = [torch.nn.Parameter(p.detach().cpu()) for p in other.parameters()]
     plain = ft.AdamW([{"params": here[:2], "lr": 3e-3}, {"params": here[2:]}], lr=1e-2,
                      rounding="master")  # fmt: skip
-    for k in range(STEPS):
-        optimizer.zero_grad()
-        other.zero_grad()
-        backward(model, k)
-        backward(other, k)
-        optimizer.step()
-        for p, q in zip(here, other.parameters(), strict=True):
-            p.grad = q.grad.cpu()
-        plain.step()
-        with torch.no_grad():
-            for p, q in zip(here, other.parameters(), strict=True):
-                q.copy_(p)
+    side_by_side(model, optimizer, other, plain, here)
     torch.cuda.synchronize()
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=2e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-4)

@@ -101,6 +101,17 @@ class Position:
             watch.best, watch.bad, watch.value = self.numbers["watch"]
 
 
+#: What a file knows by a checksum, and what to say where it differs.
+CHECKSUMS = {
+    "values of X": "are others",
+    "columns of X": "are others",
+    "row ends of X": "are others",
+    "y and weights": "are others",
+    "start": "from which training began is another (with warm_start, a fitted model is the start)",
+    "validation": "rows to judge by are others",
+}
+
+
 class Checkpoint:
     """A file that holds a training, written every few seconds.
 
@@ -215,7 +226,9 @@ class Checkpoint:
         if not isinstance(theirs, dict):
             raise ValueError(f"{self.path}: does not say what it is a checkpoint of")
         changed = [
-            f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here"
+            f"{name} {CHECKSUMS[name]}"
+            if name in CHECKSUMS
+            else f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here"
             for name in {**theirs, **ours}
             if theirs.get(name) != ours.get(name)
         ]
@@ -237,9 +250,9 @@ class Checkpoint:
                 self._position = Position(meta["position"], {n: arrays[n] for n in names})
             self.seconds = sum(result.seconds for result in self.done)
             self.seconds += self._position.numbers["seconds"] if self._position else 0.0
+            self.about = meta["about"]
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{self.path}: does not hold a whole training ({error})") from None
-        self.about = meta["about"]
 
     def _finished(self, k: int, numbers: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         past = numbers.pop("past")
@@ -347,6 +360,12 @@ def about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     meta, _ = load_npz(path, KIND, VERSION)
     return {"seed": meta["key"]["seed"], **meta["about"]}
+
+
+def of_rows(X: Any, y: np.ndarray) -> list[int]:
+    """Return checksums of rows, sparse or dense, and of their targets."""
+    parts = [X.data, X.indices, X.indptr] if hasattr(X, "indptr") else [np.ravel(X)]
+    return [*map(_sampled, parts), zlib.crc32(np.ascontiguousarray(y))]
 
 
 def _sampled(array: np.ndarray, dtype: Any = None) -> int:

@@ -6,7 +6,6 @@ import math
 import os
 import time
 import warnings
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from fastopt.data import Dataset
 from fastopt.progress import Live
 from fastopt.sparse import coordinate, linear_multi
 from fastopt.sparse.callbacks import told_of
-from fastopt.sparse.checkpoint import Checkpoint, about
+from fastopt.sparse.checkpoint import Checkpoint, about, of_rows
 from fastopt.sparse.datasets import by_blocks
 from fastopt.sparse.dual import DualResult, team
 from fastopt.sparse.linear_checks import SCHEDULES, check
@@ -123,7 +122,7 @@ class LinearSGD:
             "n_iter_no_change": self.n_iter_no_change,
             "early_stopping": self.early_stopping,
             "learning_rate": self.learning_rate,
-            "validation": None if validation is None else zlib.crc32(validation[1]),
+            "validation": None if validation is None else of_rows(*validation),
         }
         if self.optimizer == "sdca":
             stopping |= {"optimizer": "sdca", "workers": team(rows)[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -144,6 +145,7 @@ def seconds_to(history: list[dict[str, Any]]) -> dict[float, float]:
     {0.1: 2.0, 0.01: 3.0, 0.001: 4.0}
     """
     known = [(h["seconds"], h["objective"]) for h in history if "objective" in h]
+    known = [(seconds, value) for seconds, value in known if math.isfinite(value)]
     if not known:
         return {}
     least = min(value for _, value in known)

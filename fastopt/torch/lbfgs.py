@@ -156,8 +156,8 @@ class _Step:
                     one.pop(0)
             self.old_dirs.append(y)
             self.old_stps.append(s)
-            self.ro.append(torch.tensor(1.0 / ys, dtype=g.dtype))
-            self.H_diag = torch.tensor(ys / yy, dtype=g.dtype)
+            self.ro.append(g.new_tensor(1.0 / ys))
+            self.H_diag = g.new_tensor(ys / yy)
         self.d = torch.empty_like(g)
         if not self.old_dirs:
             slope, self.longest = passes.combine(
@@ -190,7 +190,7 @@ class _Step:
         x = opt._clone_param()
         loss, g, self.t, used = theirs._strong_wolfe(
             lambda x, t, d: opt._directional_evaluate(self.closure, x, t, d),
-            x, self.t, self.d, loss, g, torch.tensor(slope, dtype=g.dtype), max_ls=most,
+            x, self.t, self.d, loss, g, g.new_tensor(slope), max_ls=most,
         )  # fmt: skip
         return loss, g, used
 

@@ -138,6 +138,12 @@ class Bucket:
     def step(self) -> None:
         """Step these parameters, once their gradients are here, and send them back."""
         group = self.opt.param_groups[self.group]
+        for p, host in zip(self.params, self.hosts, strict=True):
+            shown = self.opt.state.get(p)
+            if shown is not self.inner.state.get(host):  # somebody changed what there is to see
+                self.inner.state.pop(host, None)
+                if shown:
+                    self.inner.state[host] = shown
         self.inner.param_groups[0].update({k: v for k, v in group.items() if k not in LISTS})
         if not self.separate:
             self.inner.step()
@@ -235,6 +241,10 @@ class Offload(torch.optim.Optimizer):
         """Add parameters, as for any optimizer of torch."""
         super().add_param_group(param_group)
         group = len(self.param_groups) - 1
+        params = self.param_groups[group]["params"]
+        if len(set(params)) < len(params):
+            self.param_groups.pop()
+            raise ValueError("params must not have a parameter twice")
         for separate, params in self._divided(self.param_groups[group]["params"]):
             bucket = Bucket(self, group, params, separate)
             self._buckets.append(bucket)
@@ -242,6 +252,7 @@ class Offload(torch.optim.Optimizer):
                 self._places[p] = bucket, k
                 if self._in_backward and (p.is_floating_point() or p.is_complex()):
                     self._hook(p)
+        self._link()  # some rules have states before the first step
 
     def _divided(self, params: list[Any]) -> Iterator[tuple[bool, list[Any]]]:
         """Yield whether parameters need copies here, and those that are stepped together."""
