@@ -315,32 +315,40 @@ static void train_rows(fo_hogwild *run, fo_worker *me, const ptrdiff_t *row, ptr
         for (ptrdiff_t k = 0; k < n; k++) fo_hogwild_train(run, me, row[k], row[k] + 1);
 }
 
-/* Trains on the rows of a batch, of which a shared model's first one is watched; returns how many
-   they are. */
-ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
-    const ptrdiff_t before = me->rows;
+void fo_hogwild_open(const fo_hogwild *run, ptrdiff_t batch, fo_batch *out) {
     const int plain = run->way == FO_PLAIN || run->way == FO_ROUNDS;
-    const int together = plain && (run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED);
-    int watch = run->mode == FO_SHARED && plain && run->workers > 1;
-    watch &= !run->coordinate && !run->samples.classes;
-    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], row[FO_BLOCKS * FO_ROWS];
-    if (together)
-        blocks_of(run, batch, low, high);
+    out->batch = batch;
+    out->together = plain && (run->order == FO_SEQUENTIAL || run->order == FO_SHUFFLED);
+    out->watch = run->mode == FO_SHARED && plain && run->workers > 1;
+    out->watch &= !run->coordinate && !run->samples.classes;
+    if (out->together)
+        blocks_of(run, batch, out->low, out->high);
     else
-        fo_hogwild_rows(run, batch, row, high);
+        fo_hogwild_rows(run, batch, out->row, out->high);
+}
+
+void fo_hogwild_block(fo_hogwild *run, fo_worker *me, fo_batch *of, ptrdiff_t b) {
+    ptrdiff_t from = of->together ? of->low[b] : b ? of->high[b - 1] : 0;
+    fo_hogwild_set_time(run, me, fo_hogwild_first_block(run, of->batch) + b);
+    if (of->watch && from < of->high[b]) {
+        fo_train_watched(run, me, of->together ? from : of->row[from]);
+        from++, of->watch = 0;
+    }
+    if (of->together)
+        fo_hogwild_train(run, me, from, of->high[b]);
+    else
+        train_rows(run, me, of->row + from, of->high[b] - from);
+}
+
+/* Trains on the rows of a batch; returns how many they are. */
+static ptrdiff_t train_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch) {
+    const ptrdiff_t before = me->rows;
+    fo_batch of;
+    fo_hogwild_open(run, batch, &of);
     for (ptrdiff_t b = 0; b < FO_BLOCKS; b++) {
-        ptrdiff_t from = together ? low[b] : b ? high[b - 1] : 0;
         const double area = me->area;
-        fo_hogwild_set_time(run, me, fo_hogwild_first_block(run, batch) + b);
-        if (watch && from < high[b]) {
-            fo_train_watched(run, me, together ? from : row[from]);
-            from++, watch = 0;
-        }
-        if (together)
-            fo_hogwild_train(run, me, from, high[b]);
-        else
-            train_rows(run, me, row + from, high[b] - from);
-        if (run->mode != FO_SERIAL && run->way != FO_ROUNDS && me->area > area)
+        fo_hogwild_block(run, me, &of, b);
+        if (run->mode != FO_SERIAL && me->area > area)
             fo_merge_intercepts(run, me, me->area - area);
         if (run->mode == FO_SERIAL && me->walk.scale < SMALL) fold_serial(run);
     }
@@ -354,7 +362,7 @@ static int turn(fo_hogwild *run, fo_worker *me) {
     if (batch >= run->stop || atomic_load_explicit(&run->diverged, memory_order_relaxed)) return 0;
     const ptrdiff_t batches = fo_hogwild_batches(run->samples.rows);
     const int last = (batch + 1) % batches == 0; /* of its epoch */
-    if (!fo_hogwild_batch(run, me, batch) && !last) return 1;
+    if (!train_batch(run, me, batch) && !last) return 1;
     if (me->walk.diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
     if (run->mode == FO_SERIAL) {
         /* At the end of an epoch too: looking at the model there must not change its bits. */

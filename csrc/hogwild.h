@@ -135,6 +135,14 @@ enum { FO_PLAIN, FO_ROUNDS, FO_HOGBATCH, FO_ROUND_ROBIN, FO_LOCKED };
 enum { FO_SEQUENTIAL, FO_SHUFFLED, FO_TURNS, FO_SINGLY, FO_GIVEN };
 enum { FO_INVERSE_TIME, FO_CONSTANT, FO_EPOCH_DECAY, FO_POWER };
 
+/* The rows of a batch, block by block: [low, high) where they lie together, else those of `row`,
+   block b's before high[b]. Of a shared model's the first one is watched. */
+typedef struct {
+    ptrdiff_t batch;
+    int together, watch;
+    ptrdiff_t low[FO_BLOCKS], high[FO_BLOCKS], row[FO_BLOCKS * FO_ROWS];
+} fo_batch;
+
 /* One worker: written by one thread at a time, read by nobody else. */
 struct fo_worker {
     fo_walk walk;
@@ -142,9 +150,11 @@ struct fo_worker {
     double *intercepts, *base_intercepts; /* of all outputs: now, and at the last merge */
     double area, net;                     /* sums of steps since the last merge: as they */
     double stretch;                       /* were taken, and by the schedule; their ratio now */
+    double met[2];                        /* rounds: area and net as intercepts were merged */
     ptrdiff_t since;                      /* rows since the last merge */
     ptrdiff_t rows, nonzeros;
     ptrdiff_t watched, changed, overwritten; /* shared: weights of watched rows, see study.c */
+    fo_batch of;                             /* rounds: where it is */
     char padding[128];
 };
 

@@ -10,7 +10,8 @@ enum { FO_SAMPLED = 64 }; /* weights of a row that are watched for other workers
 /* hogwild.c, for these ways: */
 ptrdiff_t fo_hogwild_first_block(const fo_hogwild *run, ptrdiff_t batch);
 void fo_hogwild_set_time(const fo_hogwild *run, fo_worker *me, ptrdiff_t block);
-ptrdiff_t fo_hogwild_batch(fo_hogwild *run, fo_worker *me, ptrdiff_t batch);
+void fo_hogwild_open(const fo_hogwild *run, ptrdiff_t batch, fo_batch *out);
+void fo_hogwild_block(fo_hogwild *run, fo_worker *me, fo_batch *of, ptrdiff_t b);
 void fo_hogwild_merge(fo_hogwild *run, fo_worker *me);
 void fo_merge_intercepts(fo_hogwild *run, fo_worker *me, double area);
 void fo_hogwild_observe(fo_hogwild *run, const fo_worker *me, ptrdiff_t block);

@@ -80,11 +80,12 @@ def test_rounds_reach_what_others_reach(loss, average):
         assert value["rounds"] == pytest.approx(value[other], rel=0.01 if average else 0.03)
 
 
-def reference(dense, y, workers, each, epochs, step, l2, falling=False, short=0.025):
+def reference(dense, y, workers, epochs, step, l2, meet=512, falling=False, short=0.025):
     """Rounds as csrc/rounds.c describes them: logistic loss, rows in order.
 
     The step is constant, or falls as 1 / (1 + l2 step row): then workers' steps are longer where
-    they are short, and merges know how much longer.
+    they are short, and merges know how much longer. Rounds have a batch for each worker. After
+    every `meet` rows intercepts are merged.
     """
     n, d = dense.shape
     batches = (n + 2 * 63 + 7 * 64) // 512
@@ -109,24 +110,32 @@ def reference(dense, y, workers, each, epochs, step, l2, falling=False, short=0.
     for epoch in range(epochs):
         first = 0
         while first < batches:
-            stop = min(first + workers * each, batches)
+            stop = min(first + workers, batches)
             part = -(-(stop - first) // workers)
-            z, c = w.copy(), b
-            for o in range(workers):
-                v, u, shrunk, area, net = w.copy(), b, 1.0, 0.0, 0.0
-                low = min(first + o * part, stop) * 512
-                for i in range(low, min(min(first + (o + 1) * part, stop) * 512, n)):
-                    g = -y[i] / (1 + np.exp(y[i] * (dense[i] @ v + u)))
-                    eta, stretch = steps(i, epoch)
-                    v = (1 - eta * l2) * v - eta * g * dense[i]
-                    u -= gain * eta * g
-                    shrunk *= 1 - eta * l2
-                    area, net = area + eta, net + eta / stretch
+            copies, sums = np.tile(w, (workers, 1)), np.zeros((workers, 3))  # 1 - shrunk, area, net
+            for at in range(0, part * 512, meet):
+                c = b
+                for o, v in enumerate(copies):
+                    u, area, net = b, 0.0, 0.0
+                    low = (first + o * part) * 512 + at
+                    for i in range(
+                        low, min(low + meet, min(first + (o + 1) * part, stop) * 512, n)
+                    ):
+                        g = -y[i] / (1 + np.exp(y[i] * (dense[i] @ v + u)))
+                        eta, stretch = steps(i, epoch)
+                        v[:] = (1 - eta * l2) * v - eta * g * dense[i]
+                        u -= gain * eta * g
+                        sums[o, 0] += (1 - sums[o, 0]) * eta * l2
+                        area, net = area + eta, net + eta / stretch
+                    sums[o, 1:] += area, net
+                    a, longer = area * h_intercept, area / net if net else 1.0
+                    c += (1 + a) / (longer + workers * a) * (u - b)
+                b = c
+            z = w.copy()
+            for v, (lost, area, net) in zip(copies, sums, strict=True):
                 a, longer = area * h, area / net if net else 1.0
-                z += (1 + a) / (longer + workers * a) * (v - shrunk * w - (1 - shrunk) * z)
-                a = area * h_intercept
-                c += (1 + a) / (longer + workers * a) * (u - b)
-            w, b, first = z, c, stop
+                z += (1 + a) / (longer + workers * a) * (v - (1 - lost) * w - lost * z)
+            w, first = z, stop
     return w, b
 
 
@@ -137,22 +146,24 @@ def test_rounds_are_those_of_numpy(n, workers):
         X, y, deterministic=True, order="sequential", epochs=1, step=0.05, schedule="constant",
         l2=0.01, average=False, threads=2,
     )  # fmt: skip
-    w, b = reference(dense, y, workers, 1, 1, 0.05, 0.01)
+    w, b = reference(dense, y, workers, 1, 0.05, 0.01)
     np.testing.assert_allclose(result.w, w, rtol=1e-10, atol=1e-13)
     assert result.intercept == pytest.approx(b, rel=1e-10)
 
 
-def test_rounds_with_longer_steps_are_those_of_numpy():
-    X, y, dense = make(n=8192, d=8)
+@pytest.mark.parametrize(("d", "meet"), [(8, 512), (100, 256)])
+def test_rounds_with_longer_steps_are_those_of_numpy(d, meet):
+    """Workers meet after 8000 non-zeros, or every 64 * 2^k rows."""
+    X, y, dense = make(n=8192, d=d)
     l2 = 0.05  # steps fall below what counts as short in the first epoch
     result = fastopt.hogwild(
         X, y, deterministic=True, order="sequential", epochs=2, step=0.2, l2=l2, average=False,
         threads=2,
     )  # fmt: skip
-    w, b = reference(dense, y, 2, 1, 2, 0.2, l2, falling=True)
+    w, b = reference(dense, y, 2, 2, 0.2, l2, meet, falling=True)
     np.testing.assert_allclose(result.w, w, rtol=1e-9, atol=1e-12)
     assert result.intercept == pytest.approx(b, rel=1e-9)
-    never, _ = reference(dense, y, 2, 1, 2, 0.2, l2, falling=True, short=0)
+    never, _ = reference(dense, y, 2, 2, 0.2, l2, meet, falling=True, short=0)
     assert np.abs(never - w).max() > 1e-4
 
 

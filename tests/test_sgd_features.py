@@ -281,7 +281,9 @@ def test_the_report_says_when_levels_were_reached():
             reached = [h["seconds"] for h in mine if h["objective"] <= (1 + level) * least]
             assert found[level] == min(reached)
     assert SGDClassifier(max_iter=2, tol=None).fit(X, y).fit_report_["seconds_to"] == [{}] * 3
-    history = [{"seconds": s, "objective": v} for s, v in ((1.0, np.nan), (2.0, 3.0), (3.0, np.inf))]
+    history = [
+        {"seconds": s, "objective": v} for s, v in ((1.0, np.nan), (2.0, 3.0), (3.0, np.inf))
+    ]
     assert seconds_to(history) == dict.fromkeys((0.1, 0.01, 0.001), 2.0)
     assert seconds_to(history[:1]) == {}
 

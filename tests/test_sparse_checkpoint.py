@@ -391,7 +391,7 @@ GIVEN = {
         lag positive aggressive most diverged
         """,
     "fo_worker": """
-        walk v base stretch base_intercepts watched changed overwritten padding
+        walk v base stretch met of base_intercepts watched changed overwritten padding
         """,
     "fo_hogwild": """
         samples loss mode way schedule order workers full locks careful l2 decay rate power origin

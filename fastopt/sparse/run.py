@@ -132,8 +132,8 @@ class Run:
         h_intercept = 0.0
         if rows.mode != "serial":
             h, h_intercept = rows.curvature()
-            if rows.mode == "rounds":  # long ones, of 4 workers at most: a quarter of the bound
-                h_intercept /= 4  # learns faster; with a tenth squared losses diverged
+            if rows.mode == "rounds":  # of 4 workers at most, who meet less often: a quarter of the
+                h_intercept /= 4  # bound learns faster; with a tenth squared losses diverged
             h = h if len(w) == len(h) else np.repeat(h, samples.width)
         more: dict[str, Any] = {"origin": float(past.rows)}
         if rows.mode in ("copies", "rounds"):
