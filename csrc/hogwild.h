@@ -229,10 +229,10 @@ void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_use
                        const void *w, double intercept, double *out, int threads);
 void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
                         int threads);
-/* Curvature per column over every stride-th row, into h; returns the intercept's. */
 /* The sum of weight * derivative over rows whose margins without the intercept are given. */
 double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
                         double intercept, double *partials, int threads);
+/* Curvature per column over every stride-th row, into h. */
 void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 
 #endif

@@ -1,0 +1,190 @@
+/* Passes over all rows: margins, losses, slopes, and the check of arrays from outside. Sums are
+   made in an order that depends on nothing but the number of rows. */
+#include <string.h>
+
+#include "hogwild.h"
+
+enum { BATCH = 256 }; /* rows whose margins are kept at once */
+
+typedef struct {
+    const fo_samples *s;
+    const void *w;
+    double intercept, *out;
+    int loss;
+    double shape;
+    const fo_user *user;
+} pass;
+
+static void margins_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    const ptrdiff_t rows = p->s->rows, low = rows / n * k + (k < rows % n ? k : rows % n);
+    const ptrdiff_t high = low + rows / n + (k < rows % n);
+    fo_current()->sparse->margins[p->s->dtype][p->s->index_type](p->s, p->w, p->intercept, low,
+                                                                 high, p->out + low);
+}
+
+void fo_samples_margins(const fo_samples *s, const void *w, double intercept, double *out,
+                        int threads) {
+    pass p = {.s = s, .w = w, .intercept = intercept, .out = out};
+    fo_parallel(margins_body, &p, threads);
+}
+
+ptrdiff_t fo_samples_partials(const fo_samples *s) { return (s->rows + BATCH - 1) / BATCH; }
+
+static double target(const fo_samples *s, ptrdiff_t i) {
+    return s->codes ? (s->codes[i] == s->positive ? 1 : -1) : fo_element(s->dtype, s->y, i);
+}
+
+static double weight_of(const fo_samples *s, ptrdiff_t i) {
+    return s->weights ? fo_element(s->dtype, s->weights, i) : 1;
+}
+
+/* The sum of what the threads put into out, one number for each BATCH rows. */
+static double sum_over(pass *p, fo_body *body, int threads) {
+    double sum = 0;
+    fo_parallel(body, p, threads);
+    for (ptrdiff_t b = 0; b < fo_samples_partials(p->s); b++) sum += p->out[b];
+    return sum;
+}
+
+/* The losses of the rows [low, high), at most BATCH. */
+static void losses_of(const pass *p, ptrdiff_t low, ptrdiff_t high, double *out) {
+    const fo_samples *s = p->s;
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    double derivative;
+    kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, out);
+    for (ptrdiff_t i = low; i < high; i++) {
+        const double y = target(s, i);
+        out[i - low] = p->user ? fo_ask(p->user, out[i - low], y, &derivative)
+                               : kernels->value[p->loss](out[i - low], y, p->shape);
+    }
+}
+
+static void loss_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    const fo_samples *s = p->s;
+    double loss[BATCH];
+    for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
+        losses_of(p, low, high, loss);
+        double sum = 0;
+        for (ptrdiff_t i = low; i < high; i++) {
+            const double weight = weight_of(s, i);
+            if (weight != 0) sum += weight * loss[i - low]; /* a loss may be infinite */
+        }
+        p->out[b] = sum;
+    }
+}
+
+static void losses_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    for (ptrdiff_t b = k; b < fo_samples_partials(p->s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < p->s->rows ? low + BATCH : p->s->rows;
+        losses_of(p, low, high, p->out + low);
+    }
+}
+
+void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
+                       const void *w, double intercept, double *out, int threads) {
+    pass p = {.s = s,
+              .w = w,
+              .intercept = intercept,
+              .out = out,
+              .loss = loss,
+              .shape = shape,
+              .user = user};
+    fo_parallel(losses_body, &p, threads);
+}
+
+double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
+                       const void *w, double intercept, double *partials, int threads) {
+    pass p = {.s = s,
+              .w = w,
+              .intercept = intercept,
+              .out = partials,
+              .loss = loss,
+              .shape = shape,
+              .user = user};
+    return sum_over(&p, loss_body, threads);
+}
+
+static void slope_body(void *ctx, int k, int n) {
+    const pass *p = (const pass *)ctx;
+    const fo_samples *s = p->s;
+    const double *margins = (const double *)p->w;
+    double (*derivative)(double, double, double) = fo_current()->sparse->derivative[p->loss];
+    for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
+        double sum = 0;
+        for (ptrdiff_t i = low; i < high; i++)
+            sum += weight_of(s, i) * derivative(margins[i] + p->intercept, target(s, i), p->shape);
+        p->out[b] = sum;
+    }
+}
+
+double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
+                        double intercept, double *partials, int threads) {
+    pass p = {.s = s,
+              .w = margins,
+              .intercept = intercept,
+              .out = partials,
+              .loss = loss,
+              .shape = shape};
+    return sum_over(&p, slope_body, threads);
+}
+
+void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h) {
+    fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, one, h);
+}
+
+/* The row of what is wrong at or after a position is looked for only when something is wrong. */
+static void check_body(void *ctx, int k, int n) {
+    pass *p = (pass *)ctx;
+    const fo_samples *s = p->s;
+    const fo_sparse_kernels *kernels = fo_current()->sparse;
+    const size_t value = (size_t)fo_item_size[s->dtype],
+                 index = (size_t)fo_index_size[s->index_type];
+    for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
+        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
+        const ptrdiff_t from = fo_pointer(s, low), count = fo_pointer(s, high) - from;
+        int bad = 0;
+        if (!kernels->within[s->index_type](count, (const char *)s->indices + (size_t)from * index,
+                                            s->columns))
+            bad = FO_BAD_INDEX;
+        else if (!kernels->finite[s->dtype](count, (const char *)s->data + (size_t)from * value))
+            bad = FO_BAD_VALUE;
+        if (bad) p->out[b] = bad;
+    }
+}
+
+int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, ptrdiff_t *where,
+                     int threads) {
+    for (ptrdiff_t i = 0; i < s->rows; i++) {
+        const ptrdiff_t begin = fo_pointer(s, i), end = fo_pointer(s, i + 1);
+        if ((i == 0 && begin != 0) || end < begin || end > length) {
+            *where = i;
+            return FO_BAD_POINTERS;
+        }
+    }
+    pass p = {.s = s, .out = partials};
+    memset(partials, 0, (size_t)fo_samples_partials(s) * sizeof *partials);
+    fo_parallel(check_body, &p, threads);
+    for (ptrdiff_t b = 0; b < fo_samples_partials(s); b++)
+        if (partials[b] != 0) {
+            const fo_sparse_kernels *kernels = fo_current()->sparse;
+            const int bad = (int)partials[b];
+            const char *data = (const char *)s->data, *indices = (const char *)s->indices;
+            const ptrdiff_t value = fo_item_size[s->dtype], index = fo_index_size[s->index_type];
+            ptrdiff_t i = b * BATCH;
+            for (;; i++) {
+                const ptrdiff_t from = fo_pointer(s, i), count = fo_pointer(s, i + 1) - from;
+                if (bad == FO_BAD_INDEX
+                        ? !kernels->within[s->index_type](count, indices + from * index, s->columns)
+                        : !kernels->finite[s->dtype](count, data + from * value))
+                    break;
+            }
+            *where = i;
+            return bad;
+        }
+    return 0;
+}
