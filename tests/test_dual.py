@@ -361,3 +361,21 @@ def test_the_gap_bounds_the_distance_to_the_optimum(loss):
             result = fastopt.sdca(X, y, tol=tol, **how)
             assert result.gap <= tol * result.objective
             assert result.objective - best <= result.gap * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("l2", [1e-3, 1e-1])
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "squared", "huber", "quantile"])
+def test_an_intercept_takes_few_epochs_more(loss, l2):
+    """One that learns as slowly as a rare column would take tens to hundreds of them."""
+    r = np.random.default_rng(0)
+    X = sparse.random(30_000, 2000, 0.01, "csr", np.float32, random_state=r)
+    X.data /= 3  # rows of a norm of about 1
+    score = np.asarray(X @ r.normal(size=2000)).ravel()
+    y = np.where(score > score.std(), 1.0, -1.0)
+    if loss not in OF_CLASSES:
+        y = 100 * (score + 0.3 * r.normal(size=30_000) + 5)
+    how = {"loss": loss, "l2": l2, "tol": 1e-2, "epochs": 300, "threads": 1, "epsilon": 10.0}
+    without, found = (fastopt.sdca(X, y - 500 * (loss not in OF_CLASSES) * (1 - b), **how,
+                                   fit_intercept=bool(b)) for b in (0, 1))  # fmt: skip
+    assert found.gap <= 1e-2 * found.objective
+    assert found.epochs <= without.epochs + 5

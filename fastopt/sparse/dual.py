@@ -33,6 +33,7 @@ LOSSES: dict[str, Callable[[float], tuple[bool, bool, float, float, float, float
     "quantile": lambda q: (False, False, q - 1.0, q, 0.0, 0.0),
 }
 SIDE = 0.01  # of the targets' spread: how far to look along the intercept at first, at least
+TURN = 0.02  # how far a row's turn moves the intercept, in margins: 0.005 and 0.08 learn slower
 NEAR = 0.2  # of the tolerance: to which the intercept is the best one
 ROUNDS = 8  # in an epoch, at least: workers that seldom see each other's changes get stuck
 
@@ -212,6 +213,18 @@ def team(rows: Rows) -> tuple[int, int, str]:
     return 1, max(64, int(2e6 / per_block)), rows.reason
 
 
+def gain_of(rows: Rows, spread: float) -> float:
+    """Return the square of the intercept's column: it takes part as one more column of this value.
+
+    The betas of few rows with a weak penalty are large; then it is of the size of the others.
+    """
+    if not rows.settings.fit_intercept:
+        return 0.0
+    classes, _, _, _, curve, _ = LOSSES[rows.settings.loss](rows.settings.shape)
+    unit = 1.0 if classes or curve > 0 else spread or 1.0  # margins for a beta of 1
+    return max(rows.mean_square, TURN * unit * rows.settings.l2 * rows.n)
+
+
 def lowest(slope: Callable[[float], float], start: float, side: float, enough: float) -> float:
     """Return where a convex function is lowest, to within `enough` of it, by its slope.
 
@@ -265,6 +278,7 @@ def ascend(
     """
     settings, samples, n = rows.settings, rows.samples, rows.n
     workers, stretch, reason = team(rows)
+    gain = gain_of(rows, spread)
     columns = -(-samples.columns // 64) * 64
     size = 3 * n + (workers * columns if workers > 1 else 0)
     memory.need(
@@ -281,7 +295,7 @@ def ascend(
         samples,
         LOSSES[settings.loss](settings.shape),
         settings.l2,
-        rows.gain,
+        gain,
         workers,
         settings.shuffle,
         settings.seed,
@@ -321,7 +335,7 @@ def ascend(
         # what the betas' sum is short of, times how far the intercept is from its optimum, at least
         far = abs(move()) + abs(b - run.intercept)
         result.gap = max(gap, 0.0) / n + far * abs(run.imbalance) / n
-        if rows.gain and (always or result.gap <= tol * result.objective):
+        if gain and (always or result.gap <= tol * result.objective):
             result.gap = max(result.gap, proven(b))
 
     def proven(b: float) -> float:
@@ -342,11 +356,11 @@ def ascend(
 
     def move() -> float:
         """Return how far the multiplier is from where the betas' sum would take it."""
-        return float(rows.gain) / (settings.l2 * n) * run.imbalance
+        return gain / (settings.l2 * n) * run.imbalance
 
     def best_intercept(scale: float) -> float:
         """Return the intercept that is best for the margins, to some tol of `scale`."""
-        if not rows.gain or not run.done()[0]:
+        if not gain or not run.done()[0]:
             return run.intercept
         return lowest(
             lambda b: samples.slope(settings.loss, settings.shape, margins, b, workers) / n,
