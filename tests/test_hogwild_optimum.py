@@ -121,3 +121,17 @@ def test_two_copies_learn_the_intercept_as_one(need_threads):
         left.append(best - np.median([result.intercept for result in results]))
     assert 0.15 * best < left[0] < 0.5 * best
     assert left[1] == pytest.approx(left[0], rel=0.08)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_intercept_learns_as_early_as_the_weights(threads):
+    """A column of the size of other values would leave 0.4 to 0.7 % after as many epochs."""
+    r = np.random.default_rng(0)
+    X = sparse.random(40_000, 5000, 0.01, "csr", random_state=r)
+    X = sparse.csr_matrix(X.multiply(1 / sparse.linalg.norm(X, axis=1)[:, None]))
+    score = X @ r.normal(size=5000)
+    y = np.where(score > score.std(), 1.0, -1.0)
+    best = fastopt.sdca(X, y, loss="logistic", l2=1e-2, tol=1e-6).objective
+    result = fastopt.hogwild(X, y, loss="logistic", l2=1e-2, epochs=5, threads=threads)
+    value = evaluation.objective(X, y, result.w, result.intercept, loss="logistic", l2=1e-2)
+    assert value <= 1.0005 * best

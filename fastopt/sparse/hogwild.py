@@ -165,7 +165,9 @@ def hogwild(
     which is up to three times quicker than a fully random one. Where neighbours have the same label
     more often than by chance, as in a sorted file, the rows of 8 blocks take turns. Rows are never
     copied, whatever the order; an epoch is as long as its order. The intercept is trained as the
-    weight of a column whose constant value is the root mean square of the non-zeros. L1 is a
+    weight of a column whose constant value is the root mean square of the non-zeros; with automatic
+    steps also of more, up to the rows' norm, where it would learn later than they: where l2 times
+    the number of rows is large. L1 is a
     penalty that accumulates [3]_, from the beginning of each epoch, and is complete at its end.
 
     A rule with a rate for each column moves the columns that a row has by the formula of the dense

@@ -31,6 +31,7 @@ CURVATURES = {
 MODES = ("auto", *_core.MODES)
 
 CALM = 0.025  # what part of its way to a row's target a step may take to count as short
+INTERCEPT = 0.002  # how far a row's derivative moves the intercept after an epoch, at least
 LARGEST_DECAY = 0.1  # of l2 * step: more would shrink the weights to nothing within a block
 WORKERS, ROUND_ROWS = 4, 4096  # in rounds, whatever the threads: at most so many, with so many rows
 ROWS_PER_WORKER = 2048  # with fewer rows, a thread costs more than it brings
@@ -260,6 +261,10 @@ class Rows:
             # L2 bounds automatic steps; for small X to below what the intercept needs
             first = 1 / (self.mean_norm + self.mean_square) if self.mean_norm else 0.0
             gain *= max(1.0, first * settings.l2 / LARGEST_DECAY)
+            # later steps are 1 / (l2 * rows), of which the intercept needs that much; a row's own
+            # weights take up its square norm
+            least = min(INTERCEPT * settings.l2 * self.n, self.mean_norm)
+            gain = max(gain, least)
         if settings.by_column:  # whose steps are of the size of a weight
             gain = min(1.0, self.mean_square) if settings.step is None else 1.0
         self.gain = gain if settings.fit_intercept else 0.0
