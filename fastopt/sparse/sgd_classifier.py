@@ -90,7 +90,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     intercept_rate : float, "auto" or "sklearn", default "auto"
         The intercept's step in steps of the coefficients. "auto": 1, and with
         learning_rate="optimal" the mean square of X's non-zeros, as if it were a column of their
-        size, or more where alpha and the number of rows are large. "sklearn": as scikit-learn's own, 1 for dense X and 0.01 for sparse X.
+        size, or more where alpha and the number of rows are large. "sklearn": as scikit-learn's
+        own, 1 for dense X and 0.01 for sparse X.
     positive : bool, default False
         Keep all coefficients at 0 or above; trains on one thread.
     time_budget : float or None, default None
