@@ -95,32 +95,45 @@ static void move(const fo_factored *f, ptrdiff_t n, double *restrict average, do
         average[i] = kept * average[i] + weight * (sums[i] / size + added);
 }
 
-void fo_factored_moments(const fo_segment *s, double *room, int threads) {
-    const fo_factored *f = s->factored;
-    const fo_prelude prelude = fo_own_prelude(s);
-    const fo_kernels *kernels = fo_current();
-    const fo_factored_kernels *loops = &kernels->factored[s->dtype];
-    const ptrdiff_t rows = f->matrices * f->rows, size = fo_item_size[s->dtype];
+/* The averages and factors of some matrices, whose squares are added. */
+static void factors_body(void *ctx, int k, int n) {
+    const moments_job *job = (const moments_job *)ctx;
+    const fo_factored *f = job->s->factored;
+    const fo_factored_kernels *loops = &job->kernels->factored[job->s->dtype];
+    const ptrdiff_t size = fo_item_size[job->s->dtype], all = f->matrices;
+    const ptrdiff_t low = all / n * k + all % n * k / n;
+    const ptrdiff_t count = all / n * (k + 1) + all % n * (k + 1) / n - low;
+    if (count == 0) return;
     /* Where an average is 0, which only eps1 = 0 allows, there is no step, but if what is divided
        by has a lower bound. */
     const double none = f->least > 0 ? DBL_MAX : 0;
+    const ptrdiff_t row = low * f->rows, column = low * f->columns;
+    move(f, count * f->rows, f->row + row, job->row_sums + row, job->chunks, all * f->rows,
+         f->columns);
+    loops->row_roots(count, f->rows, f->row + row, f->least, none,
+                     (char *)f->row_factor + row * size);
+    if (job->parts == 1) { /* their columns' sums lie together */
+        move(f, count * f->columns, f->column + column, job->column_sums + column, 1, 0, f->rows);
+    } else {
+        for (ptrdiff_t m = low; m < low + count; m++)
+            move(f, f->columns, f->column + m * f->columns,
+                 job->column_sums + m * job->parts * f->columns, job->parts, f->columns, f->rows);
+    }
+    loops->roots(count * f->columns, f->column + column, none,
+                 (char *)f->column_factor + column * size);
+}
+
+void fo_factored_moments(const fo_segment *s, double *room, int threads) {
+    const fo_factored *f = s->factored;
+    const fo_prelude prelude = fo_own_prelude(s);
     moments_job job = make_job(f);
     job.s = s;
-    job.kernels = kernels;
+    job.kernels = fo_current();
     job.scale = prelude.fold * prelude.scale;
     job.row_sums = room;
-    job.column_sums = room + rows * job.chunks;
+    job.column_sums = room + f->matrices * f->rows * job.chunks;
     fo_parallel(moments_body, &job, fo_worth(s->n, threads));
-    move(f, rows, f->row, job.row_sums, job.chunks, rows, f->columns);
-    for (ptrdiff_t k = 0; k < f->matrices; k++) {
-        double *row = f->row + k * f->rows, *column = f->column + k * f->columns;
-        double mean = kernels->reduce[FO_SUM][FO_F64](f->rows, 1, row, row) / (double)f->rows;
-        if (mean < f->least) mean = f->least;
-        move(f, f->columns, column, job.column_sums + k * job.parts * f->columns, job.parts,
-             f->columns, f->rows);
-        loops->roots(f->rows, row, mean, none, (char *)f->row_factor + k * f->rows * size);
-        loops->roots(f->columns, column, 1, none, (char *)f->column_factor + k * f->columns * size);
-    }
+    fo_parallel(factors_body, &job, fo_worth(f->matrices * (f->rows + f->columns), threads));
 }
 
 /* The factors from element `start` on. */

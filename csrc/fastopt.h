@@ -97,8 +97,10 @@ typedef struct {
        which are others after the last of `height` rows. */
     void (*squares)(ptrdiff_t rows, ptrdiff_t width, double scale, const void *g, ptrdiff_t row,
                     ptrdiff_t height, double *row_sums, double *column_sums);
-    /* The factors of rows or columns from their averages. */
-    void (*roots)(ptrdiff_t n, const double *average, double mean, double none, void *factors);
+    /* The factors of columns, and of the rows of some matrices, from their averages. */
+    void (*roots)(ptrdiff_t n, const double *average, double none, void *factors);
+    void (*row_roots)(ptrdiff_t matrices, ptrdiff_t rows, const double *average, double least,
+                      double none, void *factors);
     /* The direction of n elements: the sum of its squares, and, in place of g, itself, counting
        what in g was not finite. */
     double (*measure)(ptrdiff_t n, const void *g, const fo_factors *factors);

@@ -22,6 +22,7 @@ SHAPES = {
     "row": (1, 50),
     "stack": (3, 4, 5, 6),
     "kernels": (200, 30, 3, 3),  # more than one group of matrices
+    "points": (70, 30, 1, 1),
     "vector": (70_001,),
     "scalar": (),
     "none": (0, 4),

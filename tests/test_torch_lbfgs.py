@@ -202,3 +202,28 @@ def test_the_default_device_may_be_elsewhere():
     assert losses == expected[0]
     for p, q in zip(params, expected[1], strict=True):
         assert torch.equal(p.detach(), q)
+
+
+def test_complex_beside_real_parameters():
+    """The same bits as with the complex ones seen as real numbers."""
+
+    def found(seen_as_real):
+        z = torch.tensor([1 + 2j, -0.5j, 3], dtype=torch.complex64)
+        z = torch.view_as_real(z).clone() if seen_as_real else z
+        params = [torch.nn.Parameter(z), torch.nn.Parameter(torch.tensor([2.0, -1.0]))]
+        opt = ft.LBFGS(params, line_search_fn="strong_wolfe")
+
+        def closure():
+            opt.zero_grad()
+            parts = params[0] if seen_as_real else torch.view_as_real(params[0])
+            loss = (parts**4).sum() + (params[1].sum() - parts.sum()) ** 2
+            loss.backward()
+            return loss
+
+        losses = [opt.step(closure).item() for _ in range(2)]
+        z = params[0].detach()
+        return losses, z if seen_as_real else torch.view_as_real(z), params[1].detach()
+
+    (losses, z, x), (expected, parts, y) = found(False), found(True)
+    assert losses == expected and torch.equal(z, parts) and torch.equal(x, y)
+    assert losses[-1] < 1e-2 * losses[0]

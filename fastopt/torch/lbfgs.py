@@ -23,8 +23,8 @@ KEPT = ("d", "t", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad", "pre
 class LBFGS(torch.optim.LBFGS):
     """`torch.optim.LBFGS`, whose directions take one pass for what torch does in two.
 
-    Parameters, arguments, states and line search are torch's. Parameters that are not all float32,
-    or all float64, in this machine's memory are left to torch.
+    Parameters, arguments, states and line search are torch's. Parameters that are not all
+    float32 or complex64, or all float64 or complex128, in this machine's memory are left to torch.
 
     Parameters
     ----------
@@ -52,9 +52,8 @@ class LBFGS(torch.optim.LBFGS):
         closure : callable
             Computes the loss and the gradients anew, with gradients enabled.
         """
-        kinds = {(p.dtype, p.device.type) for p in self._params}
-        real = {torch.float32, torch.float64, torch.complex64, torch.complex128}
-        if len(kinds) != 1 or not any((dtype, "cpu") in kinds for dtype in real):
+        kinds = {(p.dtype.to_real(), p.device.type) for p in self._params}
+        if kinds not in ({(torch.float32, "cpu")}, {(torch.float64, "cpu")}):
             step = torch.optim.LBFGS.step
             step = step.__wrapped__ if getattr(step, "hooked", False) else step
             return step(self, closure)
