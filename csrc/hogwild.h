@@ -232,6 +232,9 @@ void fo_samples_margins(const fo_samples *s, const void *w, double intercept, do
 /* The sum of weight * derivative over rows whose margins without the intercept are given. */
 double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
                         double intercept, double *partials, int threads);
+/* Copies some rows, row k's elements to ends[k]; indices may be NULL. */
+void fo_samples_copy(const fo_samples *s, ptrdiff_t count, const int64_t *rows, const int64_t *ends,
+                     void *data, void *indices);
 /* Curvature per column over every stride-th row, into h. */
 void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
 

@@ -133,6 +133,20 @@ double fo_samples_slope(const fo_samples *s, int loss, double shape, const doubl
     return sum_over(&p, slope_body, threads);
 }
 
+void fo_samples_copy(const fo_samples *s, ptrdiff_t count, const int64_t *rows, const int64_t *ends,
+                     void *data, void *indices) {
+    const size_t value = (size_t)fo_item_size[s->dtype],
+                 index = (size_t)fo_index_size[s->index_type];
+    for (ptrdiff_t k = 0; k < count; k++) {
+        const size_t to = (size_t)ends[k], n = (size_t)(ends[k + 1] - ends[k]);
+        const size_t from = (size_t)fo_pointer(s, (ptrdiff_t)rows[k]);
+        memcpy((char *)data + to * value, (const char *)s->data + from * value, n * value);
+        if (indices)
+            memcpy((char *)indices + to * index, (const char *)s->indices + from * index,
+                   n * index);
+    }
+}
+
 void fo_samples_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h) {
     fo_current()->sparse->curvature[s->dtype][s->index_type](s, stride, one, h);
 }

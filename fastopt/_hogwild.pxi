@@ -126,6 +126,9 @@ cdef extern from "hogwild.h" nogil:
                             int threads)
     double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
                             double intercept, double *partials, int threads)
+    Py_ssize_t fo_pointer(const fo_samples *s, Py_ssize_t i)
+    void fo_samples_copy(const fo_samples *s, Py_ssize_t count, const int64_t *rows,
+                         const int64_t *ends, void *data, void *indices)
     void fo_samples_curvature(const fo_samples *s, Py_ssize_t stride, double one, void *h)
 
 cdef extern from "study.h" nogil:
@@ -333,6 +336,33 @@ cdef class Samples:
             total = fo_samples_slope(&self.s, which, shape, given, intercept, partials, threads)
         free(partials)
         return total
+
+    def copy_rows(self, rows, ends, data, indices=None):
+        """Copy rows (int64), the elements of the k-th from ends[k] to ends[k + 1] (int64)."""
+        cdef Buffers buffers = Buffers()
+        cdef Py_buffer *view = buffers.take("rows", rows)
+        cdef const int64_t *which = <const int64_t *>view.buf
+        cdef Py_ssize_t k, count = view.shape[0]
+        cdef bint fits = index_type_of(view) == FO_I64
+        view = buffers.take("ends", ends)
+        cdef const int64_t *to = <const int64_t *>view.buf
+        fits = fits and index_type_of(view) == FO_I64 and view.shape[0] == count + 1
+        view = buffers.take("data", data, True)
+        cdef void *values = view.buf
+        cdef void *columns = NULL
+        fits = fits and dtype_of(view) == self.s.dtype and view.shape[0] >= to[count]
+        if indices is not None:
+            view = buffers.take("indices", indices, True)
+            columns = view.buf
+            fits = fits and index_type_of(view) == self.s.index_type and view.shape[0] >= to[count]
+        fits = fits and to[0] == 0
+        for k in range(count):
+            fits = fits and 0 <= which[k] < self.rows and to[k + 1] - to[k] == (
+                fo_pointer(&self.s, which[k] + 1) - fo_pointer(&self.s, which[k]))
+        if not fits:
+            raise ValueError("rows, ends, data and indices must fit each other")
+        with nogil:
+            fo_samples_copy(&self.s, count, which, to, values, columns)
 
     def curvature(self, Py_ssize_t stride, double one, h):
         """Add |x_ij| * |x_i|_1 over every stride-th row to h, `one` being the intercept's value."""

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastopt import _core
 from fastopt.data import open_data, sparsity
 from fastopt.sparse.rows import choose_mode
+
+
+sparse = pytest.importorskip("scipy.sparse")
 
 
 def brute_force(rows):
@@ -99,3 +103,36 @@ def test_too_many_columns_for_the_memory(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1e6)
     with pytest.raises(MemoryError, match="statistics of 100,000 columns"):
         open_data(np.ones((2, 2)), n_features=100_000).stats()
+
+
+@pytest.mark.parametrize("index", ["i4", "i8"])
+def test_rows_are_copied(index):
+    r = np.random.default_rng(0)
+    X = sparse.random(50, 30, 0.2, "csr", np.float32, random_state=r)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    samples = _core.Samples(X.data, X.indices, X.indptr, X.shape, 1)
+    which = r.permutation(50)[:20]
+    expected = X[which]
+    data, ends = np.empty(expected.nnz, "f4"), expected.indptr.astype("i8")
+    indices = np.empty(expected.nnz, index)
+    samples.copy_rows(which, ends, data, indices)
+    np.testing.assert_array_equal(data, expected.data)
+    np.testing.assert_array_equal(indices, expected.indices)
+    again = np.zeros_like(data)
+    samples.copy_rows(which, ends, again)
+    np.testing.assert_array_equal(again, data)
+    other = "i8" if index == "i4" else "i4"
+    for wrong in (
+        (which + 31, ends, data),
+        (which - 20, ends, data),
+        (which, ends + 1, data),
+        (which, ends[:-1], data),
+        (which, ends, data[:-1]),
+        (which, ends, data.astype("f8")),
+        (which, ends, data, indices[:-1]),
+        (which, ends, data, indices.astype(other)),
+        (which, r.permutation(ends), data),
+        (which.astype("i4"), ends, data),
+    ):
+        with pytest.raises(ValueError, match="must fit each other"):
+            samples.copy_rows(*wrong)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-ROWS = 1024  # that are looked at
+ROWS, FEW = 1024, 256  # that are looked at, at most and at least
+ELEMENTS = 1 << 16  # of theirs, about: more would take longer than a pass over small data
 CANDIDATES = 64  # rows whose neighbours are counted: a bit each
 
 
@@ -36,6 +37,7 @@ def estimate(indices: np.ndarray, ends: np.ndarray, longest: int) -> dict[str, f
         return found
     if int(indices.max()) >= 16 * len(indices):  # numbered anew, or the tables would be large
         indices = np.unique(indices, return_inverse=True)[1].reshape(-1)
+    indices = indices.astype(np.intp, copy=False)  # once, not at each use
     there = np.flatnonzero(np.diff(ends))
     starts = ends[there]
     degree = np.bincount(indices)

@@ -248,7 +248,7 @@ class Rows:
             self.workers = workers_of(self.samples)
             self.threads = min(self.threads, self.workers)
         picked = np.arange(0, self.n, max(1, self.n // CURVATURE_ROWS))
-        x = np.asarray(X.data)[self._elements(picked)[0]]
+        x = self._copied(picked)[0]
         with np.errstate(over="ignore", under="ignore"):
             squares = float(np.square(x, dtype=np.float64).sum())
         #: The mean square of the non-zeros. The intercept is trained as one more column, of the
@@ -310,20 +310,23 @@ class Rows:
         bend = CURVATURES.get(self.settings.loss, 1.0) * self.mean_norm
         return CALM / bend if bend > 0 else 0.0
 
-    def _elements(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the elements of these rows are, and the row pointers of a matrix of them."""
+    def _copied(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return data, indices and row pointers of a matrix of these rows."""
         indptr = np.asarray(self.X.indptr)
-        counts = (indptr[which + 1] - indptr[which]).astype(np.int64)
-        ends = np.concatenate([[0], np.cumsum(counts)])
-        return np.repeat(indptr[which] - ends[:-1], counts) + np.arange(ends[-1]), ends
+        ends = np.zeros(len(which) + 1, np.int64)
+        np.cumsum(indptr[which + 1] - indptr[which], out=ends[1:])
+        data, indices = (np.empty(ends[-1], a.dtype) for a in (self.X.data, self.X.indices))
+        self.samples.copy_rows(which.astype(np.int64, copy=False), ends, data, indices)
+        return data, indices, ends
 
     def sparsity(self) -> dict[str, float]:
         """Return Omega, and Delta and rho as estimated from some rows."""
         if not self._sparsity:
-            picked = np.arange(0, self.n, -(-self.n // contention.ROWS))
-            at, ends = self._elements(picked)
+            few = max(contention.FEW, contention.ELEMENTS * self.n // max(1, self.samples.nonzeros))
+            picked = np.arange(0, self.n, -(-self.n // min(contention.ROWS, few)))
+            _, indices, ends = self._copied(picked)
             longest = int(np.diff(np.asarray(self.X.indptr)).max())
-            self._sparsity = contention.estimate(np.asarray(self.X.indices)[at], ends, longest)
+            self._sparsity = contention.estimate(indices, ends, longest)
         return dict(self._sparsity)
 
     def probe(self) -> list[tuple[_core.Samples, np.ndarray]]:
@@ -335,14 +338,8 @@ class Rows:
             halves = (chosen, chosen) if self.n < 64 else np.array_split(chosen, 2)
             self._probe = []
             for which in halves:
-                at, ends = self._elements(which)
-                small = _core.Samples(
-                    np.asarray(self.X.data)[at],
-                    np.asarray(self.X.indices)[at],
-                    ends,
-                    (len(which), self.samples.columns),
-                    1,
-                )
+                shape = len(which), self.samples.columns
+                small = _core.Samples(*self._copied(which), shape, 1)
                 self._probe.append((small, which))
         return self._probe
 
