@@ -11,7 +11,6 @@ from fastopt import _core
 from fastopt.data import open_data, sparsity
 from fastopt.sparse.rows import choose_mode
 
-
 sparse = pytest.importorskip("scipy.sparse")
 
 
