@@ -116,7 +116,8 @@ def measure(rule: str, model: str, threads: int, seconds: float) -> dict[str, An
     calls: dict[str, Callable[[], Any]] = {}
     keep, ours, differs = [], None, []
     for name, build in contenders(rule, model, grads).items():
-        params = parameters(model, grads)
+        own = name == "deepspeed"  # whose Adagrad writes to them
+        params = parameters(model, [g.clone() for g in grads] if own else grads)
         start = [p.detach().clone() for p in params] if name == "fastopt" else None
         opt = build(params)
         opt.step()

@@ -6,7 +6,7 @@
    which worker, and which columns of the merge, changes nothing.
 
    Every row moves the intercept: its copies are merged several times in a round, for which all
-   workers meet.
+   workers meet; weights as well, where there are so few that it costs little.
 
    A round ends where an epoch does, so that the model can be looked at there. */
 #include <string.h>
@@ -19,6 +19,7 @@ typedef struct {
     fo_hogwild *run;
     ptrdiff_t first, each, stop; /* worker k has the batches from first + k * each on */
     ptrdiff_t blocks;            /* between two meetings */
+    int often;                   /* weights are merged at meetings, too */
     double share;                /* of the model in the average; 0: it does not join */
     fo_barrier barrier;
 } round;
@@ -55,44 +56,57 @@ static void merge_intercepts(fo_hogwild *run) {
     }
 }
 
-static void work(void *ctx, int k, int n) {
-    round *r = (round *)ctx;
-    fo_hogwild *run = r->run;
-    const size_t size = (size_t)run->numbers * (size_t)fo_item_size[run->samples.dtype];
-    const ptrdiff_t blocks = r->each * FO_BLOCKS;
-    const unsigned mode = fo_flush_subnormals();
-    for (int o = k; o < run->workers; o += n) /* copied here, into this processor's cache */
-        memcpy(run->worker[o].v, run->w, size);
-    for (ptrdiff_t q = 0; q < blocks; q += r->blocks) {
-        const ptrdiff_t end = q + r->blocks < blocks ? q + r->blocks : blocks;
-        for (int o = k; o < run->workers; o += n) train_blocks(r, o, q, end);
-        if (n > 1) fo_wait(&r->barrier, n);
-        if (k == 0) merge_intercepts(run);
-        if (n > 1) fo_wait(&r->barrier, n);
-        for (int o = k; o < run->workers; o += n) {
-            fo_worker *me = run->worker + o;
-            me->met[0] = me->area, me->met[1] = me->net;
-            for (ptrdiff_t c = 0; c < run->outputs; c++) me->intercepts[c] = run->intercepts[c];
-        }
-    }
-    fo_restore_subnormals(mode);
-}
-
-static void merge_all(void *ctx, int k, int n) {
-    const round *r = (const round *)ctx;
+/* Merges the k-th of n parts of the weights. */
+static void merge_weights(const round *r, int k, int n) {
     const fo_hogwild *run = r->run;
-    const fo_sparse_kernels *kernels = fo_current()->sparse;
     const int dtype = run->samples.dtype;
     const ptrdiff_t pieces = (run->numbers + FO_ROWS - 1) / FO_ROWS;
     const ptrdiff_t low = pieces * k / n * FO_ROWS, end = pieces * (k + 1) / n * FO_ROWS;
     const ptrdiff_t high = end < run->numbers ? end : run->numbers;
     const ptrdiff_t start = low * fo_item_size[dtype];
     if (low >= high) return;
-    const unsigned mode = fo_flush_subnormals();
-    kernels->end_round[dtype](high - low, low, run->w, run->h, run->workers, run->worker);
+    fo_current()->sparse->end_round[dtype](high - low, low, run->w, run->h, run->workers,
+                                           run->worker);
     if (r->share > 0)
-        kernels->observe[dtype](high - low, (const char *)run->w + start, 1,
-                                (char *)run->average + start, r->share);
+        fo_current()->sparse->observe[dtype](high - low, (const char *)run->w + start, 1,
+                                             (char *)run->average + start, r->share);
+}
+
+/* Lets a worker go on from what is merged. */
+static void begin(const fo_hogwild *run, fo_worker *me) {
+    memcpy(me->v, run->w, (size_t)run->numbers * (size_t)fo_item_size[run->samples.dtype]);
+    me->walk.scale = 1;
+    me->area = me->net = me->met[0] = me->met[1] = 0;
+}
+
+static void work(void *ctx, int k, int n) {
+    round *r = (round *)ctx;
+    fo_hogwild *run = r->run;
+    const ptrdiff_t blocks = r->each * FO_BLOCKS;
+    const unsigned mode = fo_flush_subnormals();
+    for (int o = k; o < run->workers; o += n) /* here, into this processor's cache */
+        begin(run, run->worker + o);
+    for (ptrdiff_t q = 0; q < blocks; q += r->blocks) {
+        const ptrdiff_t end = q + r->blocks < blocks ? q + r->blocks : blocks;
+        const int weights = r->often && end < blocks; /* at the end of the round they are anyway */
+        for (int o = k; o < run->workers; o += n) train_blocks(r, o, q, end);
+        if (n > 1) fo_wait(&r->barrier, n);
+        if (k == 0) merge_intercepts(run);
+        if (weights) merge_weights(r, k, n);
+        if (n > 1) fo_wait(&r->barrier, n);
+        for (int o = k; o < run->workers; o += n) {
+            fo_worker *me = run->worker + o;
+            me->met[0] = me->area, me->met[1] = me->net;
+            for (ptrdiff_t c = 0; c < run->outputs; c++) me->intercepts[c] = run->intercepts[c];
+            if (weights) begin(run, me);
+        }
+    }
+    fo_restore_subnormals(mode);
+}
+
+static void merge_all(void *ctx, int k, int n) {
+    const unsigned mode = fo_flush_subnormals();
+    merge_weights((const round *)ctx, k, n);
     fo_restore_subnormals(mode);
 }
 
@@ -109,6 +123,7 @@ void fo_rounds_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threa
         r.each = (r.stop - start + run->workers - 1) / run->workers;
         r.blocks = 1;
         while (r.blocks * per_block < MEET && r.blocks < r.each * FO_BLOCKS) r.blocks *= 2;
+        r.often = 2 * run->numbers * run->workers <= r.blocks * per_block;
         run->start = start, run->stop = r.stop;
         fo_parallel(work, &r, threads < run->workers ? threads : run->workers);
         const ptrdiff_t block = fo_hogwild_first_block(run, r.stop);
@@ -124,8 +139,7 @@ void fo_rounds_slice(fo_hogwild *run, ptrdiff_t start, ptrdiff_t stop, int threa
         for (int o = 0; o < run->workers; o++) {
             fo_worker *me = run->worker + o;
             if (me->walk.diverged) atomic_store(&run->diverged, 1);
-            me->walk.scale = 1;
-            me->area = me->net = me->met[0] = me->met[1] = 0, me->since = 0;
+            me->since = 0;
         }
         start = r.stop;
     }

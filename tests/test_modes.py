@@ -85,7 +85,7 @@ def reference(dense, y, workers, epochs, step, l2, meet=512, falling=False, shor
 
     The step is constant, or falls as 1 / (1 + l2 step row): then workers' steps are longer where
     they are short, and merges know how much longer. Rounds have a batch for each worker. After
-    every `meet` rows intercepts are merged.
+    every `meet` rows of theirs they are merged.
     """
     n, d = dense.shape
     batches = (n + 2 * 63 + 7 * 64) // 512
@@ -111,31 +111,23 @@ def reference(dense, y, workers, epochs, step, l2, meet=512, falling=False, shor
         first = 0
         while first < batches:
             stop = min(first + workers, batches)
-            part = -(-(stop - first) // workers)
-            copies, sums = np.tile(w, (workers, 1)), np.zeros((workers, 3))  # 1 - shrunk, area, net
-            for at in range(0, part * 512, meet):
-                c = b
-                for o, v in enumerate(copies):
-                    u, area, net = b, 0.0, 0.0
-                    low = (first + o * part) * 512 + at
-                    for i in range(
-                        low, min(low + meet, min(first + (o + 1) * part, stop) * 512, n)
-                    ):
+            for at in range(0, 512, meet):
+                z, c = w.copy(), b
+                for o in range(first, stop):
+                    v, u, lost, area, net = w.copy(), b, 0.0, 0.0, 0.0
+                    for i in range(o * 512 + at, min(o * 512 + at + meet, n)):
                         g = -y[i] / (1 + np.exp(y[i] * (dense[i] @ v + u)))
                         eta, stretch = steps(i, epoch)
-                        v[:] = (1 - eta * l2) * v - eta * g * dense[i]
+                        v = (1 - eta * l2) * v - eta * g * dense[i]
                         u -= gain * eta * g
-                        sums[o, 0] += (1 - sums[o, 0]) * eta * l2
+                        lost += (1 - lost) * eta * l2
                         area, net = area + eta, net + eta / stretch
-                    sums[o, 1:] += area, net
-                    a, longer = area * h_intercept, area / net if net else 1.0
+                    a, longer = area * h, area / net if net else 1.0
+                    z += (1 + a) / (longer + workers * a) * (v - (1 - lost) * w - lost * z)
+                    a = area * h_intercept
                     c += (1 + a) / (longer + workers * a) * (u - b)
-                b = c
-            z = w.copy()
-            for v, (lost, area, net) in zip(copies, sums, strict=True):
-                a, longer = area * h, area / net if net else 1.0
-                z += (1 + a) / (longer + workers * a) * (v - (1 - lost) * w - lost * z)
-            w, first = z, stop
+                w, b = z, c
+            first = stop
     return w, b
 
 
