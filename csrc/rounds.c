@@ -13,7 +13,7 @@
 
 #include "study.h"
 
-enum { MEET = 8000 }; /* non-zeros that each worker trains on between two meetings, at least */
+enum { MEET = 16000 }; /* non-zeros that each worker trains on between two meetings, at least */
 
 typedef struct {
     fo_hogwild *run;

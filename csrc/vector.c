@@ -39,7 +39,7 @@ void fo_vector_pass(int pass, int dtype, ptrdiff_t n, const double *scalars, voi
                       arrays,
                       arrays_of[pass],
                       room};
-    fo_parallel(vector_body, &job, fo_worth(n / 4, threads)); /* a pass is short: large shares */
+    fo_parallel(vector_body, &job, fo_worth(n / 2, threads)); /* a pass is short: large shares */
     for (int r = 0; r < FO_VECTOR_RESULTS; r++) results[r] = 0;
     for (ptrdiff_t part = 0; part < job.parts; part++, room += FO_VECTOR_RESULTS) {
         for (int r = 0; r < FO_VECTOR_SUMS; r++) results[r] += room[r];
