@@ -118,6 +118,11 @@ def passes(name: str, X: Any, y: np.ndarray, loss: str, rounds: int) -> list[dic
 
 def candidates(X: Any, y: np.ndarray, loss: str) -> dict[str, tuple[Any, Train]]:
     """Name -> efforts (epochs or tolerances), and what trains with one: see sparse_peers."""
+    return {**without_peers(X, y, loss), **sparse_peers.all_of(X, y, loss, L2)}
+
+
+def without_peers(X: Any, y: np.ndarray, loss: str) -> dict[str, tuple[Any, Train]]:
+    """Those that take the data as they are."""
 
     def of(model: Any) -> tuple[np.ndarray, float]:
         return model.coef_[0].astype(np.float32), float(np.ravel(model.intercept_)[0])
@@ -156,7 +161,6 @@ def candidates(X: Any, y: np.ndarray, loss: str) -> dict[str, tuple[Any, Train]]
         "fastopt.sdca, 2 threads": (TOLERANCES, dual(2)),
         "scikit-learn SGD": (EPOCHS, lambda epochs: of(theirs(loss, epochs).fit(X, y))),
         f"{solver} (LIBLINEAR)": (TOLERANCES, converge),
-        **sparse_peers.all_of(X, y, loss, L2),
     }
 
 

@@ -11,6 +11,7 @@ then trains on all of them. `peak` is how much the resident memory grows above i
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.bench_memory import resident
 
 DATA = ("imdb", "rcv1-shaped", "jester", "netflix")
@@ -28,7 +31,16 @@ DATA = ("imdb", "rcv1-shaped", "jester", "netflix")
 
 def linear(data: str, quick: bool) -> tuple[int, dict[str, Callable[[bool], Any]]]:
     """Return the bytes of the data, and name -> what trains, on a part or on all."""
-    from bench import bench_hogwild
+    from bench import bench_hogwild, sparse_peers
+
+    def trainer(X: Any, y: np.ndarray, who: str) -> Callable[[Any], Any]:
+        """Return what trains; data in a form of their own for these contenders alone."""
+        for name, make in (("VW", sparse_peers.vowpal_wabbit), ("Snap", sparse_peers.snap_ml)):
+            if who.startswith(name):
+                return next(
+                    call for one, _, call in make(X, y, "hinge", bench_hogwild.L2) if one == who
+                )
+        return bench_hogwild.without_peers(X, y, "hinge")[who][1]
 
     X, y = next((X, y) for name, X, y in bench_hogwild.data_sets(quick) if name == data)
     efforts = {"scikit-learn SGD": 5, "VW": 5, "fastopt, 1 thread": 5, "fastopt, 2 threads": 5}
@@ -39,8 +51,7 @@ def linear(data: str, quick: bool) -> tuple[int, dict[str, Callable[[bool], Any]
         def train(part: bool, who: str = who) -> Any:
             rows = slice(0, 200 if part else None)
             chosen = (X, y) if not part else (X[rows], y[rows])
-            _, call = bench_hogwild.candidates(*chosen, "hinge")[who]
-            return call(efforts.get(who, 1e-3))
+            return trainer(*chosen, who)(efforts.get(who, 1e-3))
 
         made[who] = train
     made.pop("VW without L2", None)
@@ -82,6 +93,9 @@ def child(data: str, who: str | None, quick: bool) -> None:
         return
     made[who](True)
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)  # else what making the data has left behind hides some growth
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what there is now
     before = resident("VmRSS")
     kept = made[who](False)
