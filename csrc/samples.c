@@ -84,27 +84,26 @@ static void losses_body(void *ctx, int k, int n) {
     }
 }
 
+static pass of_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
+                      const void *w, double intercept, double *out) {
+    return (pass){.s = s,
+                  .w = w,
+                  .intercept = intercept,
+                  .out = out,
+                  .loss = loss,
+                  .shape = shape,
+                  .user = user};
+}
+
 void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
                        const void *w, double intercept, double *out, int threads) {
-    pass p = {.s = s,
-              .w = w,
-              .intercept = intercept,
-              .out = out,
-              .loss = loss,
-              .shape = shape,
-              .user = user};
+    pass p = of_losses(s, loss, shape, user, w, intercept, out);
     fo_parallel(losses_body, &p, threads);
 }
 
 double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
                        const void *w, double intercept, double *partials, int threads) {
-    pass p = {.s = s,
-              .w = w,
-              .intercept = intercept,
-              .out = partials,
-              .loss = loss,
-              .shape = shape,
-              .user = user};
+    pass p = of_losses(s, loss, shape, user, w, intercept, partials);
     return sum_over(&p, loss_body, threads);
 }
 
@@ -124,12 +123,7 @@ static void slope_body(void *ctx, int k, int n) {
 
 double fo_samples_slope(const fo_samples *s, int loss, double shape, const double *margins,
                         double intercept, double *partials, int threads) {
-    pass p = {.s = s,
-              .w = margins,
-              .intercept = intercept,
-              .out = partials,
-              .loss = loss,
-              .shape = shape};
+    pass p = of_losses(s, loss, shape, NULL, margins, intercept, partials);
     return sum_over(&p, slope_body, threads);
 }
 
