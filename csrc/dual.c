@@ -189,40 +189,13 @@ void fo_dual_prepare(fo_ascent *run, int threads) {
 /* ---- betas that sum to 0 ---- */
 
 double fo_dual_shifted(const fo_ascent *run, double shift, double *out) {
-    const fo_samples *s = &run->d.samples;
-    const fo_dual_loss *loss = &run->d.loss;
-    double sum = 0;
-    for (ptrdiff_t i = 0; i < s->rows; i++) {
-        const double beta = fo_element(s->dtype, run->d.beta, i);
-        const double weight = s->weights ? fo_element(s->dtype, s->weights, i) : 1;
-        const double y =
-            s->codes ? (s->codes[i] == s->positive ? 1 : -1) : fo_element(s->dtype, s->y, i);
-        const double sign = loss->classes ? y : 1;
-        double b = sign * (beta - shift);
-        if (weight == 0)
-            b = 0;
-        else
-            b = fmin(fmax(b, loss->low * weight), loss->high * weight);
-        out[i] = sign * b;
-        sum += out[i];
-    }
-    return sum;
+    return kernels()->shifted[run->d.samples.dtype](&run->d, shift, out);
 }
 
 double fo_dual_exchange(fo_ascent *run, double *betas, void *room) {
     const fo_samples *s = &run->d.samples;
-    fo_row_add *add = fo_current()->sparse->add[s->dtype][s->index_type];
-    for (ptrdiff_t i = 0; i < s->rows; i++) {
-        const double old = fo_element(s->dtype, run->d.beta, i);
-        if (s->dtype == FO_F32)
-            ((float *)run->d.beta)[i] = (float)betas[i];
-        else
-            ((double *)run->d.beta)[i] = betas[i];
-        const double change = fo_element(s->dtype, run->d.beta, i) - old;
-        betas[i] = old;
-        if (change != 0) add(s, room, i, run->d.per * change);
-    }
-    return fo_current()->reduce[FO_SUMSQ][s->dtype](s->columns, 1, room, room);
+    kernels()->exchange[s->dtype][s->index_type](&run->d, betas, room);
+    return room ? fo_current()->reduce[FO_SUMSQ][s->dtype](s->columns, 1, room, room) : 0;
 }
 
 /* ---- the duality gap ---- */

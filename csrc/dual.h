@@ -43,6 +43,9 @@ typedef void fo_ascend(const fo_dual *d, fo_dual_worker *me, ptrdiff_t low, ptrd
 typedef void fo_dual_gaps(const fo_dual *d, const double *margins, double intercept, ptrdiff_t low,
                           ptrdiff_t high, double *out);
 
+typedef double fo_dual_shift(const fo_dual *d, double shift, double *out);
+typedef void fo_dual_swap(const fo_dual *d, double *betas, void *room);
+
 /* What `rest` becomes at one more visit without a change, by the number of those before. */
 extern const uint8_t fo_rest_after[16];
 
@@ -56,6 +59,8 @@ struct fo_dual_kernels {
     void (*apply[FO_DTYPES])(ptrdiff_t n, int count, void *const *copies, ptrdiff_t at, void *w,
                              double share);
     void (*back[FO_DTYPES])(ptrdiff_t n, void *beta, const void *before, double share);
+    fo_dual_shift *shifted[FO_DTYPES];
+    fo_dual_swap *exchange[FO_DTYPES][FO_INDEX_TYPES];
     void (*squares[FO_DTYPES])(const fo_samples *s, ptrdiff_t low, ptrdiff_t high, void *out);
 };
 
@@ -83,7 +88,8 @@ int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads);
    the sum of what comes out. */
 double fo_dual_shifted(const fo_ascent *run, double shift, double *out);
 /* Lets the betas be what `betas` has; returns |per * sum((new - old) * x)|^2, which is how far the
-   weights of the new ones are from those of the old; `room`: zeros, as many as weights. */
+   weights of the new ones are from those of the old; `room`: zeros, as many as weights, or NULL
+   where nobody asks how far. */
 double fo_dual_exchange(fo_ascent *run, double *betas, void *room);
 /* The duality gap and the primal's losses at margins plus an intercept, summed over all rows;
    partials: 2 per 256 rows. */

@@ -96,17 +96,15 @@ static void loss_body(void *ctx, int k, int n) {
     const pass *p = (const pass *)ctx;
     const fo_samples *s = p->s;
     const fo_fm_model *m = &p->run->model;
-    double (*const value)(double, double, double) = fo_current()->sparse->value[m->loss];
     double margin[PASS];
     for (ptrdiff_t b = k; b * PASS < s->rows; b += n) {
+        const ptrdiff_t low = b * PASS, count = low + PASS < s->rows ? PASS : s->rows - low;
         double sum = 0;
         margins_of(p, b, margin);
-        for (ptrdiff_t j = 0, i = b * PASS; j < PASS && i < s->rows; j++, i++) {
-            const double y = !s->codes                    ? fo_element(s->dtype, s->y, i)
-                             : s->codes[i] == s->positive ? 1
-                                                          : -1;
-            const double weight = s->weights ? fo_element(s->dtype, s->weights, i) : 1;
-            if (weight != 0) sum += weight * value(margin[j], y, m->shape);
+        fo_samples_ask(s, m->loss, m->shape, NULL, low, count, margin, margin, NULL);
+        for (ptrdiff_t j = 0; j < count; j++) {
+            const double weight = s->weights ? fo_element(s->dtype, s->weights, low + j) : 1;
+            if (weight != 0) sum += weight * margin[j];
         }
         p->out[b] = sum;
     }

@@ -1,4 +1,5 @@
-/* The full gradient of a loss over sparse rows, in float64, for solvers that take whole steps. */
+/* The full gradient of a loss over sparse rows, and its Hessian, in float64, for solvers that take
+   whole steps. */
 #include <string.h>
 
 #include "gradient.h"
@@ -6,6 +7,8 @@
 typedef struct {
     fo_gradient p;
     double *out, *room;
+    double root, least;
+    ptrdiff_t low, high;
     int workers;
 } job;
 
@@ -35,15 +38,33 @@ static void columns_body(void *ctx, int k, int n) {
 
 double fo_samples_gradient(const fo_samples *s, int loss, double shape, const fo_user *user,
                            const double *w, double *out, double *room, int workers, int threads) {
-    const fo_sparse_kernels *kernels = fo_current()->sparse;
-    job j = {.p = {.s = s, .user = user, .shape = shape, .w = w},
-             .out = out,
-             .room = room,
-             .workers = workers};
-    if (!user) j.p.value = kernels->value[loss], j.p.derivative = kernels->derivative[loss];
+    job j = {.p = {s, loss, shape, user, w}, .out = out, .room = room, .workers = workers};
     fo_parallel(rows_body, &j, threads < workers ? threads : workers);
     fo_parallel(columns_body, &j, threads);
     double sum = 0;
     for (int k = 0; k < workers; k++) sum += room[workers * (s->columns + 1) + k];
     return sum;
+}
+
+static void hessian_body(void *ctx, int k, int n) {
+    const job *j = (const job *)ctx;
+    const fo_samples *s = j->p.s;
+    const ptrdiff_t size = s->columns + 1, rows = j->high - j->low;
+    for (int w = k; w < j->workers; w += n)
+        fo_current()->sparse->hessian[s->dtype][s->index_type](
+            &j->p, j->root, j->least, j->low + fo_part(rows, w, j->workers),
+            j->low + fo_part(rows, w + 1, j->workers), j->room + w * size * size);
+}
+
+void fo_samples_hessian(const fo_samples *s, int loss, double shape, const fo_user *user,
+                        const double *w, double root, double least, ptrdiff_t low, ptrdiff_t high,
+                        double *room, int workers, int threads) {
+    job j = {.p = {s, loss, shape, user, w},
+             .room = room,
+             .root = root,
+             .least = least,
+             .low = low,
+             .high = high,
+             .workers = workers};
+    fo_parallel(hessian_body, &j, threads < workers ? threads : workers);
 }

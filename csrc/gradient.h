@@ -7,18 +7,11 @@
 /* What is differentiated: weights in float64, the intercept after them. */
 struct fo_gradient {
     const fo_samples *s;
-    double (*value)(double p, double y, double shape);
-    double (*derivative)(double p, double y, double shape);
-    const fo_user *user; /* or NULL */
+    int loss;
     double shape;
+    const fo_user *user; /* or NULL */
     const double *w;
 };
-
-static inline double fo_loss_at(const fo_gradient *p, double margin, double y, double *derivative) {
-    if (p->user) return fo_ask(p->user, margin, y, derivative);
-    *derivative = p->derivative(margin, y, p->shape);
-    return p->value(margin, y, p->shape);
-}
 
 /* The sum of weight * loss over all rows, and its gradient by the weights and by the intercept,
    into out (columns + 1 numbers). `room` has workers * (columns + 1) numbers and one more per
@@ -26,5 +19,12 @@ static inline double fo_loss_at(const fo_gradient *p, double margin, double y, d
    threads. */
 double fo_samples_gradient(const fo_samples *s, int loss, double shape, const fo_user *user,
                            const double *w, double *out, double *room, int workers, int threads);
+
+/* Adds the Hessian of the rows [low, high) to room, a matrix of (columns + 1)^2 numbers for each
+   worker, of which it is the sum. The intercept is root * its weight; its column stays as it is,
+   but for the diagonal: it is its row. `least`: see gradient.inc; 0 takes every row. */
+void fo_samples_hessian(const fo_samples *s, int loss, double shape, const fo_user *user,
+                        const double *w, double root, double least, ptrdiff_t low, ptrdiff_t high,
+                        double *room, int workers, int threads);
 
 #endif

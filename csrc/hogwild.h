@@ -64,6 +64,10 @@ typedef void fo_train(const fo_samples *s, fo_walk *walk, void *v, ptrdiff_t low
 /* out[k] = x_i . w + intercept of row i = low + k. */
 typedef void fo_margins(const fo_samples *s, const void *w, double intercept, ptrdiff_t low,
                         ptrdiff_t high, double *out);
+/* Losses and their derivatives of n predictions, at most FO_MANY: see margins.inc. */
+enum { FO_MANY = 256 };
+typedef void fo_many(ptrdiff_t n, const double *p, const double *y, double shape, double *value,
+                     double *derivative);
 /* h[j] += |x_ij| * |x_i|_1 for the rows 0, stride, ..., the intercept being a column of the value
    `one`. */
 typedef void fo_curvature(const fo_samples *s, ptrdiff_t stride, double one, void *h);
@@ -92,6 +96,8 @@ typedef void fo_end_round(ptrdiff_t n, ptrdiff_t from, void *w, const void *h, d
    gradient.h. */
 typedef struct fo_gradient fo_gradient;
 typedef double fo_gradient_of(const fo_gradient *p, ptrdiff_t low, ptrdiff_t high, double *out);
+typedef void fo_hessian_of(const fo_gradient *p, double root, double least, ptrdiff_t low,
+                           ptrdiff_t high, double *out);
 /* 1 if all n numbers are finite; 1 if all n indices lie in [0, columns). */
 typedef int fo_finite(ptrdiff_t n, const void *x);
 typedef int fo_within(ptrdiff_t n, const void *indices, ptrdiff_t columns);
@@ -104,10 +110,11 @@ enum { FO_ADAGRAD, FO_ADAM, FO_FTRL, FO_COORDINATE_RULES };
 struct fo_sparse_kernels {
     fo_train *train[2][FO_LOSSES + 1][FO_DTYPES][FO_INDEX_TYPES]; /* plain, careful */
     const char *loss_names[FO_LOSSES];
-    double (*value[FO_LOSSES])(double p, double y, double shape);
+    fo_many *many[FO_LOSSES];
     double (*derivative[FO_LOSSES])(double p, double y, double shape);
     fo_margins *margins[FO_DTYPES][FO_INDEX_TYPES];
     fo_gradient_of *gradient[FO_DTYPES][FO_INDEX_TYPES];
+    fo_hessian_of *hessian[FO_DTYPES][FO_INDEX_TYPES];
     fo_curvature *curvature[FO_DTYPES][FO_INDEX_TYPES];
     fo_merge *merge[FO_DTYPES];
     fo_observe *observe[FO_DTYPES];
@@ -224,6 +231,10 @@ int fo_samples_check(const fo_samples *s, ptrdiff_t length, double *partials, pt
 double fo_samples_loss(const fo_samples *s, int loss, double shape, const fo_user *user,
                        const void *w, double intercept, double *partials, int threads);
 ptrdiff_t fo_samples_partials(const fo_samples *s);
+/* The losses and derivatives, without weights, of n rows from `low` on, at most FO_MANY, at
+   predictions p; value and derivative may be NULL, or p itself. */
+void fo_samples_ask(const fo_samples *s, int loss, double shape, const fo_user *user, ptrdiff_t low,
+                    ptrdiff_t n, const double *p, double *value, double *derivative);
 /* The loss of each row, without its weight. */
 void fo_samples_losses(const fo_samples *s, int loss, double shape, const fo_user *user,
                        const void *w, double intercept, double *out, int threads);

@@ -36,6 +36,7 @@ static const fo_vector_kernels vector = {
                {reduce_pass_combine_f32, reduce_pass_combine_f64},
                {reduce_pass_receive_f32, reduce_pass_receive_f64},
                {reduce_pass_pair_f32, reduce_pass_pair_f64}},
+    .cholesky = cholesky_solve,
 };
 
 #define LOOPS(rule)                                                                                \
@@ -57,7 +58,7 @@ static const fo_vector_kernels vector = {
     {                                                                                              \
         {by_##rule##_i32_f32, by_##rule##_i64_f32}, { by_##rule##_i32_f64, by_##rule##_i64_f64 }   \
     }
-#define VALUE_ENTRY(loss) loss##_value_f64,
+#define MANY_ENTRY(loss) loss##_many,
 #define DERIVATIVE_ENTRY(loss) loss##_derivative_f64,
 #define NAME_ENTRY(loss) #loss,
 
@@ -85,10 +86,11 @@ static const fo_fm_kernels fm = {
 static const fo_sparse_kernels sparse = {
     .train = {{LOSSES(TRAIN_ENTRY) TRAIN_ENTRY(user)}, {LOSSES(CAREFUL_ENTRY) CAREFUL_ENTRY(user)}},
     .loss_names = {LOSSES(NAME_ENTRY)},
-    .value = {LOSSES(VALUE_ENTRY)},
+    .many = {LOSSES(MANY_ENTRY)},
     .derivative = {LOSSES(DERIVATIVE_ENTRY)},
     .margins = {{margins_i32_f32, margins_i64_f32}, {margins_i32_f64, margins_i64_f64}},
     .gradient = {{gradient_i32_f32, gradient_i64_f32}, {gradient_i32_f64, gradient_i64_f64}},
+    .hessian = {{hessian_i32_f32, hessian_i64_f32}, {hessian_i32_f64, hessian_i64_f64}},
     .curvature = {{curvature_i32_f32, curvature_i64_f32}, {curvature_i32_f64, curvature_i64_f64}},
     .merge = {merge_f32, merge_f64},
     .observe = {observe_f32, observe_f64},
@@ -123,6 +125,8 @@ static const fo_multi_kernels multi = {
 };
 
 static const fo_dual_kernels dual = {
+    .shifted = {shifted_f32, shifted_f64},
+    .exchange = {{exchange_i32_f32, exchange_i64_f32}, {exchange_i32_f64, exchange_i64_f64}},
     .ascend = {{ascend_i32_f32, ascend_i64_f32}, {ascend_i32_f64, ascend_i64_f64}},
     .gaps = {gaps_f32, gaps_f64},
     .gather = {gather_copies_f32, gather_copies_f64},

@@ -4,7 +4,7 @@
 
 #include "hogwild.h"
 
-enum { BATCH = 256 }; /* rows whose margins are kept at once */
+enum { BATCH = FO_MANY }; /* rows whose margins are kept at once */
 
 typedef struct {
     const fo_samples *s;
@@ -31,12 +31,40 @@ void fo_samples_margins(const fo_samples *s, const void *w, double intercept, do
 
 ptrdiff_t fo_samples_partials(const fo_samples *s) { return (s->rows + BATCH - 1) / BATCH; }
 
-static double target(const fo_samples *s, ptrdiff_t i) {
-    return s->codes ? (s->codes[i] == s->positive ? 1 : -1) : fo_element(s->dtype, s->y, i);
+/* The targets of n rows from `low` on. */
+static void targets(const fo_samples *s, ptrdiff_t low, ptrdiff_t n, double *y) {
+    if (s->codes)
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = s->codes[low + i] == s->positive ? 1 : -1;
+    else if (s->dtype == FO_F32)
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = (double)((const float *)s->y)[low + i];
+    else
+        memcpy(y, (const double *)s->y + low, (size_t)n * sizeof *y);
 }
 
-static double weight_of(const fo_samples *s, ptrdiff_t i) {
-    return s->weights ? fo_element(s->dtype, s->weights, i) : 1;
+void fo_samples_ask(const fo_samples *s, int loss, double shape, const fo_user *user, ptrdiff_t low,
+                    ptrdiff_t n, const double *p, double *value, double *derivative) {
+    double y[FO_MANY];
+    targets(s, low, n, y);
+    if (!user) {
+        fo_current()->sparse->many[loss](n, p, y, shape, value, derivative);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double slope = 0; /* where it writes none */
+        const double v = fo_ask(user, p[i], y[i], &slope);
+        if (value) value[i] = v;
+        if (derivative) derivative[i] = slope;
+    }
+}
+
+/* The weighted sum of numbers of rows from `low` on. */
+static double weighted(const fo_samples *s, ptrdiff_t low, ptrdiff_t n, const double *of) {
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double weight = s->weights ? fo_element(s->dtype, s->weights, low + i) : 1;
+        if (weight != 0) sum += weight * of[i]; /* a loss may be infinite */
+    }
+    return sum;
 }
 
 /* The sum of what the threads put into out, one number for each BATCH rows. */
@@ -50,14 +78,8 @@ static double sum_over(pass *p, fo_body *body, int threads) {
 /* The losses of the rows [low, high), at most BATCH. */
 static void losses_of(const pass *p, ptrdiff_t low, ptrdiff_t high, double *out) {
     const fo_samples *s = p->s;
-    const fo_sparse_kernels *kernels = fo_current()->sparse;
-    double derivative;
-    kernels->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, out);
-    for (ptrdiff_t i = low; i < high; i++) {
-        const double y = target(s, i);
-        out[i - low] = p->user ? fo_ask(p->user, out[i - low], y, &derivative)
-                               : kernels->value[p->loss](out[i - low], y, p->shape);
-    }
+    fo_current()->sparse->margins[s->dtype][s->index_type](s, p->w, p->intercept, low, high, out);
+    fo_samples_ask(s, p->loss, p->shape, p->user, low, high - low, out, out, NULL);
 }
 
 static void loss_body(void *ctx, int k, int n) {
@@ -67,12 +89,7 @@ static void loss_body(void *ctx, int k, int n) {
     for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
         const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
         losses_of(p, low, high, loss);
-        double sum = 0;
-        for (ptrdiff_t i = low; i < high; i++) {
-            const double weight = weight_of(s, i);
-            if (weight != 0) sum += weight * loss[i - low]; /* a loss may be infinite */
-        }
-        p->out[b] = sum;
+        p->out[b] = weighted(s, low, high - low, loss);
     }
 }
 
@@ -111,13 +128,12 @@ static void slope_body(void *ctx, int k, int n) {
     const pass *p = (const pass *)ctx;
     const fo_samples *s = p->s;
     const double *margins = (const double *)p->w;
-    double (*derivative)(double, double, double) = fo_current()->sparse->derivative[p->loss];
+    double slopes[BATCH];
     for (ptrdiff_t b = k; b < fo_samples_partials(s); b += n) {
-        const ptrdiff_t low = b * BATCH, high = low + BATCH < s->rows ? low + BATCH : s->rows;
-        double sum = 0;
-        for (ptrdiff_t i = low; i < high; i++)
-            sum += weight_of(s, i) * derivative(margins[i] + p->intercept, target(s, i), p->shape);
-        p->out[b] = sum;
+        const ptrdiff_t low = b * BATCH, count = low + BATCH < s->rows ? BATCH : s->rows - low;
+        for (ptrdiff_t i = 0; i < count; i++) slopes[i] = margins[low + i] + p->intercept;
+        fo_samples_ask(s, p->loss, p->shape, NULL, low, count, slopes, NULL, slopes);
+        p->out[b] = weighted(s, low, count, slopes);
     }
 }
 

@@ -48,3 +48,7 @@ void fo_vector_pass(int pass, int dtype, ptrdiff_t n, const double *scalars, voi
             results[FO_VECTOR_SUMS] = top; /* a NaN stays */
     }
 }
+
+int fo_cholesky_solve(ptrdiff_t n, double *a, double *b) {
+    return fo_current()->vector->cholesky(n, a, b);
+}

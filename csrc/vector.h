@@ -22,11 +22,13 @@ typedef void fo_vector_kernel(ptrdiff_t n, const double *scalars, void *const *a
                               double *results);
 typedef struct fo_vector_kernels {
     fo_vector_kernel *passes[FO_PASSES][FO_DTYPES];
+    int (*cholesky)(ptrdiff_t n, double *a, double *b); /* see cholesky.inc */
 } fo_vector_kernels;
 
 /* vector.c: one pass. `room` has FO_VECTOR_RESULTS doubles for each of fo_vector_parts(n). */
 ptrdiff_t fo_vector_parts(ptrdiff_t n);
 void fo_vector_pass(int pass, int dtype, ptrdiff_t n, const double *scalars, void *const *arrays,
                     double *results, double *room, int threads);
+int fo_cholesky_solve(ptrdiff_t n, double *a, double *b);
 
 #endif

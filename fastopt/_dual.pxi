@@ -148,15 +148,17 @@ cdef class Ascent:
             total = fo_dual_shifted(&self.run, shift, to)
         return total
 
-    def exchange(self, betas, room):
+    def exchange(self, betas, room=None):
         """Exchange the betas with these (float64); return |w' - w|^2 of the weights they make.
 
-        `room`: zeros, as many as weights, of X's dtype.
+        `room`: zeros, as many as weights, of X's dtype; without it that is not worked out.
         """
         cdef Buffers buffers = Buffers()
         cdef double *them = self.samples.room(buffers, betas)
-        cdef void *zeros = <void *>self.samples.weights_of_model(buffers, "room", room, True)
+        cdef void *zeros = NULL
         cdef double total
+        if room is not None:
+            zeros = <void *>self.samples.weights_of_model(buffers, "room", room, True)
         with nogil:
             total = fo_dual_exchange(&self.run, them, zeros)
         return total

@@ -6,6 +6,21 @@ cdef extern from "vector.h" nogil:
     Py_ssize_t fo_vector_parts(Py_ssize_t n)
     void fo_vector_pass(int kind, int dtype, Py_ssize_t n, const double *scalars,
                         void *const *arrays, double *results, double *room, int threads)
+    int fo_cholesky_solve(Py_ssize_t n, double *a, double *b)
+
+
+def cholesky_solve(double[:, ::1] a, double[::1] b):
+    """Solve a x = b in place by Cholesky's factors; return whether a is positive definite.
+
+    Of `a` the lower triangle is read; then it is the factor, or half of it.
+    """
+    cdef Py_ssize_t n = b.shape[0]
+    cdef bint good
+    if n == 0 or a.shape[0] != n or a.shape[1] != n:
+        raise ValueError(f"a must have shape ({n}, {n}), n > 0, got ({a.shape[0]}, {a.shape[1]})")
+    with nogil:
+        good = fo_cholesky_solve(n, &a[0, 0], &b[0])
+    return good
 
 
 cdef class Vectors:

@@ -1,4 +1,6 @@
-"""polish="lbfgs": the optimum of independent solvers, the full gradient, and what is refused."""
+"""polish: the optimum of independent solvers, full derivatives, and what is refused."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -55,15 +57,16 @@ def optimum(loss, X, y, l2, weight=1.0, intercept=True):
     return found.fun
 
 
+@pytest.mark.parametrize("polish", ["lbfgs", "newton"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("loss", SMOOTH)
-def test_it_is_within_a_millionth_of_the_optimum(loss, dtype, threads):
+def test_it_is_within_a_millionth_of_the_optimum(loss, dtype, threads, polish):
     X, y = problem(loss, dtype=dtype)
     weight = np.random.default_rng(1).uniform(0, 2, len(y))
     weight[:50] = 0
     result = fastopt.hogwild(
-        X, y, loss=loss, l2=1e-3, epochs=2, sample_weight=weight, threads=threads, polish="lbfgs"
+        X, y, loss=loss, l2=1e-3, epochs=2, sample_weight=weight, threads=threads, polish=polish
     )
     weight /= weight.mean()
     least = optimum(loss, X, y, 1e-3, weight)
@@ -99,6 +102,153 @@ def test_the_full_gradient_is_that_of_differences(dtype, indices, pointers):
         np.testing.assert_allclose(out, slopes, rtol=1e-6, atol=1e-6)
         bits.add((workers, out.tobytes(), total))
     assert len(bits) == 2  # of the workers, not of the threads
+
+
+def bend(loss, p, y):
+    """Return the losses' second derivatives."""
+    r, m = p - y, y * p
+    return {
+        "logistic": lambda: 1 / (2 + np.exp(m) + np.exp(-m)),
+        "squared": lambda: np.ones(len(y)),
+        "squared_hinge": lambda: 2.0 * (m < 1),
+        "modified_huber": lambda: 2.0 * (np.abs(m) < 1),
+        "huber": lambda: 1.0 * (np.abs(r) < E),
+        "squared_epsilon_insensitive": lambda: 2.0 * (np.abs(r) > E),
+        "poisson": lambda: np.exp(p),
+    }[loss]()
+
+
+@pytest.mark.parametrize("pointers", ["i4", "i8"])
+@pytest.mark.parametrize("indices", ["i4", "i8"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("loss", SMOOTH)
+def test_the_hessian_is_that_of_the_formulas(loss, dtype, indices, pointers):
+    X, y = problem(loss, 500, 7, dtype)
+    rng = np.random.default_rng(2)
+    w, weight = rng.normal(size=8), rng.uniform(0, 2, 500).astype(dtype)
+    weight[:20] = 0
+    # a row may have its columns in any order, and twice
+    order = np.concatenate([rng.permutation(np.arange(a, b)) for a, b in pairs(X.indptr)])
+    twice = X.indices[order].copy()
+    for a, b in pairs(X.indptr):
+        twice[a:b][: (b - a) // 2] = twice[a] if b > a else 0
+    arrays = twice.astype(indices), X.indptr.astype(pointers)
+    samples = _core.Samples(X.data, *arrays, X.shape, 1)
+    samples.target(y.astype(dtype), None, 0, weight)
+    full = np.zeros((500, 8))
+    for i, (a, b) in enumerate(pairs(X.indptr)):
+        np.add.at(full[i], twice[a:b], X.data[a:b])
+    root, shape = 0.7, E
+    full[:, 7] = root
+    p = full[:, :7] @ w[:7] + w[7]
+    expected = (full.T * (weight * bend(loss, p, y.astype(dtype).astype(float)))) @ full
+    for workers, threads in ((1, 1), (3, 2)):
+        room = np.zeros((workers, 8, 8))
+        for low, high in ((0, 0), (0, 123), (123, 500)):
+            _core.hessian(samples, loss, shape, w, root, 0.0, low, high, room, threads)
+        found = room.sum(axis=0)
+        found[:, -1] = found[-1]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-4)
+    # one row for many: all the curvature is there, from at most so many rows
+    thin = np.zeros((1, 8, 8))
+    _core.hessian(samples, loss, shape, w, root, 0.5, 0, 500, thin, 1)
+    most = weight.max() * bend(loss, p, y.astype(dtype).astype(float)).max() * root**2
+    assert expected[7, 7] - 0.5 * most <= thin[0, 7, 7] <= expected[7, 7] * (1 + 1e-6)
+    with pytest.raises(ValueError, match="rows must be within 0 and 500"):
+        _core.hessian(samples, loss, shape, w, root, 0.0, 0, 501, room, 1)
+    with pytest.raises(ValueError, match="room a matrix of 8"):
+        _core.hessian(samples, loss, shape, w, root, 0.0, 0, 500, np.zeros((1, 8, 7)), 1)
+
+
+def pairs(indptr):
+    return list(itertools.pairwise(indptr))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 16, 31, 100, 301])
+def test_cholesky_solves_what_numpy_solves(n):
+    rng = np.random.default_rng(n)
+    a = rng.normal(size=(n, n + 3))
+    a = a @ a.T + 1e-3 * np.eye(n)
+    b = rng.normal(size=n)
+    lower, x = np.tril(a) + np.triu(np.full((n, n), np.nan), 1), b.copy()
+    assert _core.cholesky_solve(lower, x)
+    np.testing.assert_allclose(np.tril(lower), np.linalg.cholesky(a), atol=1e-9 * n)
+    np.testing.assert_allclose(x, np.linalg.solve(a, b), rtol=1e-6, atol=1e-6)
+    a[n // 2, n // 2] = -1.0
+    assert not _core.cholesky_solve(a, x)
+    singular = np.ones((n + 1, n + 1))
+    assert not _core.cholesky_solve(singular, np.ones(n + 1))
+    with pytest.raises(ValueError, match="a must have shape"):
+        _core.cholesky_solve(np.ones((n, n + 1)), np.ones(n))
+
+
+@pytest.fixture
+def isas():
+    before = _core.get_isa()
+    yield _core.isa_available()
+    _core.set_isa(before)
+
+
+@pytest.mark.parametrize("loss", SMOOTH)
+def test_every_instruction_set_gives_the_same_bits(loss, isas):
+    X, y = problem(loss, 700, 9, "f4")
+    samples = _core.Samples(X.data, X.indices, X.indptr, X.shape, 1)
+    samples.target(y.astype("f4"), None, 0, None)
+    w, out, room = np.linspace(-1, 1, 10), np.empty(10), np.empty(11)
+    bits = set()
+    for isa in isas:
+        _core.set_isa(isa)
+        total = _core.full_gradient(samples, loss, E, w, out, room, 1, 1)
+        h, x = np.zeros((1, 10, 10)), out.copy()
+        _core.hessian(samples, loss, E, w, 1.0, 0.25, 0, 700, h, 1)
+        kept = h.tobytes()
+        assert _core.cholesky_solve(h[0] + np.eye(10), x)
+        bits.add((total, out.tobytes(), kept, x.tobytes()))
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("loss", ["logistic", "poisson"])
+def test_losses_at_far_margins_are_their_limits(loss):
+    p = np.array([-1e308, -800.0, -40.0, -1e-9, 0.0, 1e-9, 0.5, 40.0, 700.0, 705.0])
+    X = sparse.diags(p, format="csr")
+    y = np.where(np.arange(10) % 3, 1.0, -1.0) if loss == "logistic" else np.arange(10.0)
+    samples = _core.Samples(X.data, X.indices, X.indptr, X.shape, 1)
+    samples.target(y, None, 0, None)
+    losses, slopes = np.empty(10), np.empty(11)
+    samples.losses(loss, 0.0, np.ones(10), 0.0, losses, 1)
+    np.testing.assert_allclose(losses, value(loss, p, y), rtol=1e-14)
+    _core.full_gradient(samples, loss, 0.0, np.append(np.ones(10), 0), slopes, np.empty(12), 1, 1)
+    with np.errstate(over="ignore"):
+        expected = p * (-y / (1 + np.exp(y * p)) if loss == "logistic" else np.exp(p) - y)
+    np.testing.assert_allclose(slopes[:10], expected, rtol=1e-13, atol=1e-300)
+
+
+def test_newton_takes_few_steps_where_columns_are_correlated_or_there_is_no_penalty():
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(800, 3))
+    full = np.hstack([base, base @ rng.normal(size=(3, 5)) + 1e-3 * rng.normal(size=(800, 5))])
+    X, y = sparse.csr_matrix(full), np.sign(base[:, 0] + 0.5 * rng.normal(size=800))
+    least = optimum("logistic", X, y, 1e-4)
+    result = fastopt.hogwild(X, y, l2=1e-4, epochs=1, polish="newton")
+    assert "is within" in result.message and len(result.history) <= 12
+    assert objective("logistic", X, y, 1e-4, result.w, result.intercept) <= least * (1 + 2e-6)
+    both = sparse.hstack([X, X]).tocsr()  # singular without a penalty
+    none = fastopt.hogwild(both, y, l2=0.0, epochs=1, polish="newton")
+    assert none.message == "polished: the gradient has vanished"
+    free = optimum("logistic", X, y, 0)
+    assert objective("logistic", both, y, 0, none.w, none.intercept) <= free * (1 + 1e-5)
+    fixed = fastopt.hogwild(
+        X, y, l2=1e-3, epochs=1, fit_intercept=False, intercept0=0.7, polish="newton"
+    )
+    assert fixed.intercept == 0.7 and "is within" in fixed.message
+
+
+def test_newton_names_how_many_columns_it_takes():
+    X = sparse.random(50, 2001, 0.1, format="csr", random_state=0)
+    with pytest.raises(ValueError, match=r"at most 2,000 columns, X has 2,001: polish='lbfgs'"):
+        fastopt.hogwild(X, np.ones(50), loss="squared", epochs=1, polish="newton")
+    with pytest.raises(ValueError, match="at most 2,000 columns"):
+        fastopt.SGDRegressor(polish="newton").fit(X, np.arange(50.0))
 
 
 def test_the_estimators_reach_scikit_learns_optimum():
@@ -171,7 +321,7 @@ def test_callbacks_and_ctrl_c_leave_a_model(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"polish": "newton"}, "polish must be one of None, 'lbfgs'"),
+        ({"polish": "bfgs"}, "polish must be one of None, 'lbfgs', 'newton'"),
         ({"loss": "hinge"}, "needs a smooth loss"),
         ({"l1": 0.1}, "cannot do l1=0.1"),
         ({"positive": True}, "cannot do positive=True"),

@@ -30,7 +30,7 @@ def newton(
     step = 0.0
     while True:
         finite = math.isfinite(f) and math.isfinite(norm)
-        model = _Model(objective.hessian(x, g), objective.curvature_error) if finite else None
+        model = Factors(objective.hessian(x, g), objective.curvature_error) if finite else None
         if model is not None and not model.finite:
             yield State(x, f, g, norm, step)
             return "non-finite", "the Hessian is not finite"
@@ -59,7 +59,7 @@ def newton(
         f, g, norm, step = trial.f, trial.g, trial.grad_norm, trial.t
 
 
-class _Model:
+class Factors:
     """A Hessian's factors: by Cholesky where it is positive definite, else by eigenvalues."""
 
     def __init__(self, h: np.ndarray, error: float) -> None:

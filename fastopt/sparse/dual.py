@@ -351,7 +351,7 @@ def ascend(
         rest = run.shifted(shift, betas)
         moved = run.exchange(betas, np.zeros_like(w))
         gap, _ = run.measure(margins, b, workers)
-        run.exchange(betas, np.zeros_like(w))
+        run.exchange(betas)
         return max(gap, 0.0) / n + settings.l2 / 2 * moved + abs(b * rest) / n
 
     def move() -> float:

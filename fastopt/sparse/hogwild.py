@@ -135,10 +135,11 @@ def hogwild(
     max_norm : float, optional
         Bound of |w|: after each row w goes to the nearest point of the ball, max_norm / |w| * w if
         it is outside; on one thread.
-    polish : {None, "lbfgs"}
-        "lbfgs": go on from the trained model to the optimum, until the objective is within 1e-6 of
-        its minimum; for smooth losses, without l1, positive, max_norm and checkpoint. Its passes
-        over the rows count as epochs.
+    polish : {None, "lbfgs", "newton"}
+        Go on from the trained model to the optimum, until the objective is within 1e-6 of its
+        minimum; for smooth losses, without l1, positive, max_norm and checkpoint. Passes over the
+        rows count as epochs. "lbfgs" is for any X, "newton" for one of at most 2,000 columns, which
+        it solves in few passes.
 
     Returns
     -------
@@ -234,7 +235,7 @@ def hogwild(
     if polish is not None:
         limits = {"l1": l1, "positive": positive, "max_norm": max_norm, "checkpoint": checkpoint}
         check_polish(polish, settings.loss, **limits)
-        train = polished(solve)
+        train = polished(solve, polish)
     rows = Rows(X, settings, sample_weight)
     rows.need_memory()
     target = Targets(rows, y=targets(y, rows.n, rows.dtype, settings.loss))

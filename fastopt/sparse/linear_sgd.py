@@ -331,7 +331,7 @@ class LinearSGD:
                 W,
                 b,
                 each=each,
-                **({"train": polished(solve)} if self.polish and not partial else {}),
+                **({"train": polished(solve, self.polish)} if self.polish and not partial else {}),
                 callback=live,
                 track=bool(self.verbose) and not partial,
                 deadline=deadline,

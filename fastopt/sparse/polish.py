@@ -1,4 +1,4 @@
-"""From a good model to the optimum: L-BFGS on all rows, for smooth losses.
+"""From a good model to the optimum: L-BFGS or Newton's steps on all rows, for smooth losses.
 
 With l2 > 0 the objective is strongly convex in the weights: it is at most |g|^2 / (2 l2) above its
 minimum, g being its gradient. What an intercept, which has no penalty, may still bring is estimated
@@ -17,40 +17,54 @@ import numpy as np
 
 from fastopt import _core, memory
 from fastopt.checks import one_of
+from fastopt.solvers.lbfgs import lbfgs
+from fastopt.solvers.loop import State, Steps
+from fastopt.solvers.newton import Factors
+from fastopt.solvers.objective import Objective
 from fastopt.sparse.rows import Rows, Targets
 from fastopt.sparse.runner import CALLBACK_EVERY, HogwildResult, Progress
 
-POLISHES = (None, "lbfgs")
+POLISHES = (None, "lbfgs", "newton")
 SMOOTH = (
     *("logistic", "squared", "squared_hinge", "modified_huber", "huber"),
     *("squared_epsilon_insensitive", "poisson"),
 )
 WITHIN = 1e-6  # of the objective: how far above its minimum it may stay
 ITERATIONS = 1000
+NEWTON_COLUMNS = 2000  # at most: the matrix has their square, its factors take their cube
+LEAST_BEND = 0.25  # rows that are bent less than that times the most bent ones share their turns
+EPSILON = float(np.finfo(float).eps)
+PAIRS = 1e8  # of a row's columns, between two looks at Ctrl-C
 
 
 def check_polish(polish: Any, loss: Any, **others: Any) -> None:
-    """Raise if L-BFGS cannot find the optimum of what is asked for; `others` must all be false."""
+    """Raise if it cannot find the optimum of what is asked for; `others` must all be false."""
     if one_of("polish", polish, POLISHES) is None:
         return
     if isinstance(loss, str) and loss not in SMOOTH:
         raise ValueError(
-            f"polish='lbfgs' needs a smooth loss, one of {', '.join(map(repr, SMOOTH))} or a "
+            f"polish={polish!r} needs a smooth loss, one of {', '.join(map(repr, SMOOTH))} or a "
             f"function of your own, got {loss!r}: optimizer='sdca' finds the optimum of the others"
         )
     for name, value in others.items():
         if value:
-            raise ValueError(f"polish='lbfgs' cannot do {name}={value!r}")
+            raise ValueError(f"polish={polish!r} cannot do {name}={value!r}")
 
 
-def polished(train: Callable[..., HogwildResult]) -> Callable[..., HogwildResult]:
+def polished(train: Callable[..., HogwildResult], how: str) -> Callable[..., HogwildResult]:
     """Return what trains as `train` does, and then polishes what came out."""
 
     @functools.wraps(train)
     def both(rows: Rows, target: Targets, *start: Any, **options: Any) -> HogwildResult:
+        columns = rows.samples.columns
+        if how == "newton" and columns > NEWTON_COLUMNS:
+            raise ValueError(
+                f"polish='newton' is for at most {NEWTON_COLUMNS:,} columns, X has {columns:,}: "
+                "polish='lbfgs' takes any number"
+            )
         result = train(rows, target, *start, **options)
         if result.status == "finished":
-            polish(rows, target, result, options)
+            polish(rows, target, result, how, options)
         return result
 
     return both
@@ -66,6 +80,7 @@ class _Sum:
         self.fixed = 0.0 if self.root else intercept
         self.point, self.found = np.empty(size), np.empty(size)
         self.room = np.empty(threads * (size + 1))
+        self.matrices: np.ndarray | None = None
         self.calls = 0
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -81,6 +96,30 @@ class _Sum:
         g[:-1] += settings.l2 * x[:-1]
         g[-1] *= self.root
         return total / self.rows.n + settings.l2 / 2 * float(x[:-1] @ x[:-1]), g.copy()
+
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """Return about the matrix of second derivatives at x."""
+        settings, samples, size, n = self.rows.settings, self.rows.samples, len(x), self.rows.n
+        loss, shape, threads = settings.loss, settings.shape, self.threads
+        if self.matrices is None:
+            self.matrices = np.empty((threads, size, size))
+        self.calls += 1
+        self.matrices[:] = 0
+        self.point[:] = x
+        self.point[-1] = self.intercept(x)
+        some = max(1, int(PAIRS / max(1, samples.nonzeros / n) ** 2))
+        for low in range(0, n, some):
+            high = min(low + some, n)
+            _core.hessian(
+                *(samples, loss, shape, self.point, self.root, LEAST_BEND, low, high),
+                *(self.matrices, threads),
+            )
+        h = self.matrices.sum(axis=0)
+        h /= n
+        h[:, -1] = h[-1]
+        h.flat[:: size + 1] += settings.l2
+        h[-1, -1] -= settings.l2 if self.root else settings.l2 - 1  # without an intercept: it stays
+        return h
 
     def within(self, x: np.ndarray, g: np.ndarray) -> float:
         """Return how far above its minimum the objective is at x, g being its gradient there.
@@ -102,14 +141,37 @@ class _Sum:
         return self.fixed + self.root * float(x[-1])
 
 
-def polish(rows: Rows, target: Targets, result: HogwildResult, options: dict[str, Any]) -> None:
-    """Take the model of `result` to the optimum, in place; `options` are those of `solve`."""
-    from fastopt.solvers.lbfgs import lbfgs
-    from fastopt.solvers.objective import Objective
+def newton(total: _Sum, x: np.ndarray) -> Steps:
+    """Yield the states of Newton's steps, each halved until it lowers the objective."""
+    f, g = total(x)
+    step = 0.0
+    while True:
+        yield State(x, f, g, float(np.abs(g).max()), step)
+        h, d = total.hessian(x), -g
+        if not _core.cholesky_solve(h, d):  # h is singular, or has a maximum
+            d = Factors(total.hessian(x), EPSILON**0.5).step(g)
+        slope, step = float(d @ g), 1.0
+        if not slope < 0:
+            d, slope = -g, -float(g @ g)
+        while True:
+            ahead = x + step * d
+            value, gradient = total(ahead)
+            if value <= f + 1e-4 * step * slope:
+                break
+            step /= 2
+            if step * np.abs(d).max() <= EPSILON * np.abs(x).max() or step < 1e-30:
+                return "precision", "no step lowers the objective"
+        x, f, g = ahead, value, gradient
 
+
+def polish(
+    rows: Rows, target: Targets, result: HogwildResult, how: str, options: dict[str, Any]
+) -> None:
+    """Take the model of `result` to the optimum, in place; `options` are those of `solve`."""
     samples, l2 = rows.samples, rows.settings.l2
     threads = max(1, min(rows.settings.threads, rows.n // 4096))
-    memory.need(f"polishing {samples.columns:,} weights", 8.0 * (threads + 26) * samples.columns)
+    vectors = threads + 26 + (threads + 4) * (samples.columns if how == "newton" else 0)
+    memory.need(f"polishing {samples.columns:,} weights", 8.0 * vectors * samples.columns)
     target.give(samples)
     total = _Sum(rows, threads, result.intercept)
     x = np.append(result.w, 0).astype(np.float64)
@@ -164,8 +226,12 @@ def polish(rows: Rows, target: Targets, result: HogwildResult, options: dict[str
             result.last, result.last_intercept = result.w, result.intercept
 
     words = ""
+    if how == "newton":
+        steps = newton(total, x)
+    else:
+        steps = lbfgs(Objective(total, x, jac=True), x, threads=threads)
     try:
-        for state in lbfgs(Objective(total, x, jac=True), x, threads=threads):
+        for state in steps:
             if best is None or state.f <= best.f:
                 best = state
             words = enough(state)
@@ -176,4 +242,4 @@ def polish(rows: Rows, target: Targets, result: HogwildResult, options: dict[str
         finish("interrupted; the model is usable")
         interrupt.result = result
         raise
-    finish(f"polished: {words or 'L-BFGS came to the end of its precision or iterations'}")
+    finish(f"polished: {words or 'it came to the end of its precision or iterations'}")

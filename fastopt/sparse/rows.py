@@ -376,9 +376,11 @@ class Targets:
             return "sequential"
         if self.classes:
             label = self.codes
+            shares = np.bincount(label) / len(label)
         else:
             label = self.codes == self.positive if self.y is None else self.y > np.mean(self.y)
-        shares = np.unique(label, return_counts=True)[1] / len(label)
+            share = np.count_nonzero(label) / len(label)
+            shares = np.array([share, 1 - share])
         changes = np.count_nonzero(label[1:] != label[:-1])
         by_chance = (1 - np.square(shares).sum()) * (len(label) - 1)
         return "turns" if changes < 0.5 * by_chance else "blocks"

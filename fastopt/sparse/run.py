@@ -263,7 +263,12 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> f
     most = LARGEST_DECAY / settings.l2 if settings.l2 and not settings.by_column else math.inf
     passes = 1 if len(fit_rows) >= PROBE_ROWS else 4 * PROBE_ROWS // len(fit_rows)
 
-    more = {"mode": "hogbatch", "h": np.zeros_like(w0)} if rows.mode == "hogbatch" else {}
+    more: dict[str, Any] = {}
+    if rows.mode == "hogbatch":
+        more = {"mode": "hogbatch", "h": np.zeros_like(w0)}
+
+    # as in training, where the model is looked at after some thousand rows or a quarter of them
+    more["merge_rows"] = max(64, len(fit_rows) // 4)
 
     def tried(step: float) -> float:
         w, average = w0.copy(), w0.copy()

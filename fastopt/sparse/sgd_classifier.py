@@ -126,9 +126,10 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
         the worst other class and all of them, for loss "hinge" (formulas:
         `fastopt.sparse.multiclass.multiclass`). These are for penalty "l2" or None and
         optimizer "sgd". Two classes are the binary problem whatever is given here.
-    polish : {None, "lbfgs"}, default None
-        "lbfgs": fit goes on from the trained model to the optimum, until the objective is within
-        1e-6 of its minimum. For smooth losses, penalty "l2" or None; `partial_fit` leaves it out.
+    polish : {None, "lbfgs", "newton"}, default None
+        fit goes on from the trained model to the optimum, until the objective is within 1e-6 of its
+        minimum: in few steps by Newton's method for at most 2,000 features, by L-BFGS for any
+        number. For smooth losses, penalty "l2" or None; `partial_fit` leaves it out.
 
     Attributes
     ----------

@@ -111,9 +111,10 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
     deterministic : bool or None, default None
         The same bits for any `n_jobs`, on several threads; together with a `random_state`, in every
         fit. None: if `random_state` is given and `n_jobs` is more than one thread.
-    polish : {None, "lbfgs"}, default None
-        "lbfgs": fit goes on from the trained model to the optimum, until the objective is within
-        1e-6 of its minimum. For smooth losses, penalty "l2" or None; `partial_fit` leaves it out.
+    polish : {None, "lbfgs", "newton"}, default None
+        fit goes on from the trained model to the optimum, until the objective is within 1e-6 of its
+        minimum: in few steps by Newton's method for at most 2,000 features, by L-BFGS for any
+        number. For smooth losses, penalty "l2" or None; `partial_fit` leaves it out.
 
     Attributes
     ----------
