@@ -149,8 +149,6 @@ static void rounds_body(void *ctx, int k, int n) {
     fo_restore_subnormals(mode);
 }
 
-static const double CLOSE = 1; /* a wide range does */
-
 int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads) {
     if (threads > run->workers) threads = run->workers;
     run->rounds = rounds;
@@ -159,9 +157,7 @@ int fo_dual_slice(fo_ascent *run, ptrdiff_t rounds, int threads) {
     if (run->at < run->most) return 0;
     run->at = 0, run->epoch++;
     run->gap = run->met, run->met = 0;
-    /* Once the rest is nearer to its optimum than the intercept: before, it would swing. */
-    const double moves = run->d.gain * run->d.per * run->sum;
-    if (run->gap <= CLOSE * moves * run->sum) run->intercept += moves;
+    run->intercept += run->d.gain * run->d.per * run->sum;
     for (int w = 0; w < run->workers; w++) run->worker[w].intercept = run->intercept;
     return 1;
 }

@@ -34,6 +34,7 @@ LOSSES: dict[str, Callable[[float], tuple[bool, bool, float, float, float, float
 }
 SIDE = 0.01  # of the targets' spread: how far to look along the intercept at first, at least
 TURN = 0.02  # how far a row's turn moves the intercept, in margins: 0.005 and 0.08 learn slower
+SHARE = 0.3  # of a non-zero's square, at least: 1 learns later, 0.1 swings on dense rows
 NEAR = 0.2  # of the tolerance: to which the intercept is the best one
 ROUNDS = 8  # in an epoch, at least: workers that seldom see each other's changes get stuck
 
@@ -222,7 +223,7 @@ def gain_of(rows: Rows, spread: float) -> float:
         return 0.0
     classes, _, _, _, curve, _ = LOSSES[rows.settings.loss](rows.settings.shape)
     unit = 1.0 if classes or curve > 0 else spread or 1.0  # margins for a beta of 1
-    return max(rows.mean_square, TURN * unit * rows.settings.l2 * rows.n)
+    return max(SHARE * rows.mean_square, TURN * unit * rows.settings.l2 * rows.n)
 
 
 def lowest(slope: Callable[[float], float], start: float, side: float, enough: float) -> float:
@@ -321,6 +322,7 @@ def ascend(
     margins = np.empty(n)
     aside, called, rounds = 0.0, start, 1
     measured = 0 if position is None else position.numbers["measured"]
+    scale = 0.5 if position is None else position.numbers["scale"]  # gap to that as rows were met
 
     def elapsed() -> float:
         return time.perf_counter() - start - aside
@@ -378,6 +380,7 @@ def ascend(
             "history": result.history,
             "proof": [result.objective, result.gap],
             "measured": measured,
+            "scale": scale,
         }
         rest = np.frombuffer(run.rest(), np.uint8)
         checkpoint.save(Position(numbers, {"w": w, "beta": room[:n], "rest": rest}))
@@ -412,13 +415,15 @@ def ascend(
 
     def enough() -> str:
         """Say why the model at the end of an epoch is good enough, if it is."""
-        nonlocal measured
+        nonlocal measured, scale
         done = run.done()[0]
-        known = math.isnan(result.objective) or run.met_gap / n <= 2 * tol * result.objective
-        known &= 2 * (done - measured) >= n  # where most rows rest, epochs cost less than this does
+        waited = (done - measured) / n  # where most rows rest, epochs cost less than this does
+        near = math.isnan(result.objective) or run.met_gap / n * scale <= tol * result.objective
+        known = (near and waited >= 0.5) or waited >= 4
         if track or target > -math.inf or (tol > 0 and known):
             measured = done
             measure(always=track)
+            scale = min(2.0, max(0.5, result.gap * n / max(run.met_gap, 1e-300)))
             result.history[-1] |= {"objective": result.objective, "gap": result.gap}
             if tol > 0 and result.gap <= tol * result.objective:
                 return f"the objective is within {result.gap:.3g} of its minimum"
