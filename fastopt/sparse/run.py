@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,6 +101,22 @@ def native(
     )
 
 
+Judge = Callable[[np.ndarray, Any], float]
+
+
+def judge_of(rows: Rows, target: Targets) -> Judge:
+    """Return what says how good a model is by its objective on two samples of the rows."""
+    samples = []
+    for one, which in rows.probe():
+        target.give(one, which)
+        samples.append(one)
+
+    def judge(w: np.ndarray, intercept: Any) -> float:
+        return sum(objective_of(one, w, intercept, rows.settings, rows.threads) for one in samples)
+
+    return judge
+
+
 class Run:
     """One binary problem: the model, its workers, and their slices."""
 
@@ -111,12 +128,14 @@ class Run:
         w: np.ndarray,
         intercept: Any,
         past: Past = Past(),
+        judge: Judge | None = None,
     ) -> None:
         settings, samples, threads = rows.settings, rows.samples, rows.threads
         norm = float(np.linalg.norm(w)) if settings.max_norm else 0.0
         if norm > (settings.max_norm or 0.0):
             w = w * w.dtype.type(settings.max_norm / norm)
         self.rows, self.threads, self.w, self.step, self.past = rows, threads, w, step, past
+        self.judge = None if settings.plain_mean else judge
         self.given = settings.order if order == "given" else None
         self.visits: np.ndarray | None = None  # the rows of this epoch, if they are given
         self.average = w.copy() if settings.average else None
@@ -181,11 +200,16 @@ class Run:
         self.batches_done = 0
 
     def model(self) -> tuple[np.ndarray, Any]:
-        """Bring together what the workers have learned."""
+        """Bring together what the workers have learned: the average, or what is better than it.
+
+        Where gradients have little noise, an average lags behind.
+        """
         intercept, average = self.native.settle()
-        if self.average is not None and self.native.averaged:
-            return self.average, average
-        return self.w, intercept
+        if self.average is None or not self.native.averaged:
+            return self.w, intercept
+        if self.judge and self.judge(self.w, intercept) < self.judge(self.average, average):
+            return self.w, intercept
+        return self.average, average
 
     def left(self) -> Past:
         """Return what a later run needs to go on with the mean; call it last."""
@@ -249,7 +273,7 @@ class Run:
         return batches
 
 
-def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> float:
+def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any, judge: Judge) -> float:
     """Return the step size that a pass over a sample of the rows likes best (a few if it is small).
 
     The first guess is one over the mean squared norm of the rows; factors of 4 from there are
@@ -257,18 +281,11 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> f
     steps would be short where a few rows say little of the others.
     """
     settings = rows.settings
-    (fit, fit_rows), (test, test_rows) = rows.probe()
-    target.give(fit, fit_rows)
-    target.give(test, test_rows)
+    fit, fit_rows = rows.probe()[0]
     most = LARGEST_DECAY / settings.l2 if settings.l2 and not settings.by_column else math.inf
     passes = 1 if len(fit_rows) >= PROBE_ROWS else 4 * PROBE_ROWS // len(fit_rows)
 
-    more: dict[str, Any] = {}
-    if rows.mode == "hogbatch":
-        more = {"mode": "hogbatch", "h": np.zeros_like(w0)}
-
-    # as in training, where the model is looked at after some thousand rows or a quarter of them
-    more["merge_rows"] = max(64, len(fit_rows) // 4)
+    more = {"mode": "hogbatch", "h": np.zeros_like(w0)} if rows.mode == "hogbatch" else {}
 
     def tried(step: float) -> float:
         w, average = w0.copy(), w0.copy()
@@ -277,7 +294,7 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any) -> f
         averaged = run.averaged and settings.average and not settings.plain_mean
         intercept = run.settle()[averaged]
         seen = average if averaged else w
-        value = sum(objective_of(one, seen, intercept, settings, 1) for one in (fit, test))
+        value = judge(seen, intercept)
         return math.inf if run.diverged or not math.isfinite(value) else value
 
     step = min(1 / (rows.mean_norm + rows.mean_square), most)

@@ -14,7 +14,7 @@ from fastopt.slices import SLICE, held_interrupts, next_slice
 from fastopt.sparse.checkpoint import Checkpoint, Position
 from fastopt.sparse.contention import conflicts
 from fastopt.sparse.rows import Rows, Targets, objective_of
-from fastopt.sparse.run import Past, Run, auto_step
+from fastopt.sparse.run import Past, Run, auto_step, judge_of
 from fastopt.sparse.stopping import Watch
 
 CALLBACK_EVERY = 0.05  # seconds, at least
@@ -191,14 +191,17 @@ def solve(
     if position is not None:
         step, w0 = position.numbers["step"], position.arrays["w"]
         start -= position.numbers["seconds"]
-    step = step or settings.step or auto_step(rows, target, w0, intercept0)
+    averages = settings.average and not settings.plain_mean
+    given = step or settings.step
+    judge = judge_of(rows, target) if averages or not given else None
+    step = given or auto_step(rows, target, w0, intercept0, judge)
     if not np.finfo(rows.dtype).tiny < step < np.finfo(rows.dtype).max:
         raise UnscaledError(
             f"X has values of a size that no step size in {rows.dtype} fits (their mean square is "
             f"{rows.mean_square:.3g}): scale the columns of X"
         )
     order = target.order()
-    run = Run(rows, order, step, w0, intercept0, past)
+    run = Run(rows, order, step, w0, intercept0, past, judge)
     result = HogwildResult(
         w0,
         intercept0,
