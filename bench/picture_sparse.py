@@ -23,6 +23,8 @@ LEAST = 1e-5  # what is nearer to the lowest objective is drawn there
 COLORS = {
     "fastopt, 1 thread": ("#9cc7e6", "o-"),
     "fastopt, 2 threads": ("#1b6ca8", "o-"),
+    "fastopt, Newton, 1 thread": ("#9cc7e6", "^:"),
+    "fastopt, Newton, 2 threads": ("#1b6ca8", "^:"),
     "fastopt.sdca, 1 thread": ("#9cc7e6", "s--"),
     "fastopt.sdca, 2 threads": ("#1b6ca8", "s--"),
     "scikit-learn SGD": ("#ee7733", "o-"),
