@@ -21,8 +21,9 @@ double fo_samples_gradient(const fo_samples *s, int loss, double shape, const fo
                            const double *w, double *out, double *room, int workers, int threads);
 
 /* Adds the Hessian of the rows [low, high) to room, a matrix of (columns + 1)^2 numbers for each
-   worker, of which it is the sum. The intercept is root * its weight; its column stays as it is,
-   but for the diagonal: it is its row. `least`: see gradient.inc; 0 takes every row. */
+   worker, of which it is the sum. The intercept is root * its weight. Its column is not that of the
+   Hessian, which is its row, but what the diagonal lacks: see gradient.inc, also of `least`, with
+   which 0 takes every row. */
 void fo_samples_hessian(const fo_samples *s, int loss, double shape, const fo_user *user,
                         const double *w, double root, double least, ptrdiff_t low, ptrdiff_t high,
                         double *room, int workers, int threads);

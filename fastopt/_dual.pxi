@@ -123,13 +123,6 @@ cdef class Ascent:
         """The multiplier of the constraint that betas sum to 0: nearly the primal's intercept."""
         return self.run.intercept
 
-    def turn_to(self, double multiplier):
-        """Go on with this multiplier."""
-        cdef int k
-        self.run.intercept = multiplier + self.run.d.gain * self.run.d.per * self.run.sum
-        for k in range(self.run.workers):
-            self.run.worker[k].intercept = self.run.intercept
-
     @property
     def imbalance(self):
         """The sum of all betas, which is 0 at the optimum with an intercept."""

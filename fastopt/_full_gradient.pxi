@@ -36,8 +36,9 @@ def hessian(Samples samples, loss, double shape, const double[::1] w, double roo
 
     `w` has a number for each column and one for the intercept, which is root times its weight;
     `room` has a square matrix of that size for each worker, of which the Hessian is the sum, apart
-    from the intercept's column, which is its row. Where second derivatives are below `least` times
-    the largest ones nearby, one row stands for many: 0 takes every row.
+    from the intercept's column: it is the Hessian's row. Where second derivatives are below `least`
+    times the largest ones nearby, one row stands for many, and that column has what the diagonal
+    lacks; 0 takes every row.
     """
     cdef const fo_user *user = user_of(loss)
     cdef int which = FO_USER_LOSS if user != NULL else LOSSES.index(loss)

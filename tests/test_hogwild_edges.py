@@ -135,7 +135,8 @@ def test_columns_that_come_twice_are_not_somebody_elses_writes():
         assert result.conflicts["changed"] < 0.1
 
 
-def test_a_loss_of_ones_own_that_leaves_a_derivative_of_0_unwritten(tmp_path):
+@pytest.mark.parametrize("polish", ["lbfgs", "newton"])
+def test_a_loss_of_ones_own_that_leaves_a_derivative_of_0_unwritten(tmp_path, polish):
     source, library = tmp_path / "loss.c", tmp_path / "loss.so"
     source.write_text(
         "double h(double p, double y, double *d) { double m = 1 - y * p; if (m <= 0) return 0;"
@@ -153,8 +154,8 @@ def test_a_loss_of_ones_own_that_leaves_a_derivative_of_0_unwritten(tmp_path):
     X, y = rows(2000, dtype="f8")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        own = fastopt.hogwild(X, y, loss=h, l2=1e-2, polish="lbfgs")
-        built_in = fastopt.hogwild(X, y, loss="squared_hinge", l2=1e-2, polish="lbfgs")
+        own = fastopt.hogwild(X, y, loss=h, l2=1e-2, polish=polish)
+        built_in = fastopt.hogwild(X, y, loss="squared_hinge", l2=1e-2, polish=polish)
     assert own.message.startswith("polished: the objective is within")
     assert own.history[-1]["objective"] == pytest.approx(built_in.history[-1]["objective"], 2e-6)
 
@@ -165,3 +166,24 @@ def test_labels_that_are_not_aligned():
     found = fastopt.losses.softmax_cross_entropy(scores, y)
     expected = fastopt.losses.softmax_cross_entropy(scores, y.copy())
     assert found[0] == expected[0]
+
+
+def test_the_average_where_rows_contradict_each_other_and_the_last_weights_where_it_lags():
+    rng = np.random.default_rng(0)
+    X = sparse.random(4000, 40, 0.3, format="csr", random_state=0)
+    truth = X @ rng.normal(size=40)
+    clear = np.where(truth > 0, 1.0, -1.0)
+    noisy = np.where(rng.random(4000) < 0.3, -clear, clear)
+
+    def value(y, result):
+        losses = np.logaddexp(0, -y * (X @ result.w + result.intercept))
+        return losses.mean() + 1e-5 * result.w @ result.w
+
+    def trained(y, **how):
+        return fastopt.hogwild(X, y, l2=2e-5, threads=1, **how)
+
+    both = [trained(clear, epochs=1, step=1e-3, average=average) for average in (True, False)]
+    np.testing.assert_array_equal(both[0].w, both[1].w)
+    assert both[0].intercept == both[1].intercept
+    mean, last = (trained(noisy, epochs=3, step=1.0, average=average) for average in (True, False))
+    assert value(noisy, mean) < value(noisy, last) - 0.01

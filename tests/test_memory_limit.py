@@ -32,3 +32,12 @@ def test_a_huge_index_is_refused(monkeypatch):
     )
     with pytest.raises(MemoryError, match=r"2,000,000,001 columns needs about .* 1\.0 GB are"):
         fastopt.hogwild(X, [1, -1])
+
+
+def test_a_little_is_not_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "available", lambda: asked.append(1) or 1e9)
+    memory.need("a model", 1e6)
+    assert not asked
+    memory.need("a model", 1e8)
+    assert asked

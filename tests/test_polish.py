@@ -149,15 +149,27 @@ def test_the_hessian_is_that_of_the_formulas(loss, dtype, indices, pointers):
         found = room.sum(axis=0)
         found[:, -1] = found[-1]
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-4)
-    # one row for many: all the curvature is there, from at most so many rows
-    thin = np.zeros((1, 8, 8))
-    _core.hessian(samples, loss, shape, w, root, 0.5, 0, 500, thin, 1)
-    most = weight.max() * bend(loss, p, y.astype(dtype).astype(float)).max() * root**2
-    assert expected[7, 7] - 0.5 * most <= thin[0, 7, 7] <= expected[7, 7] * (1 + 1e-6)
     with pytest.raises(ValueError, match="rows must be within 0 and 500"):
         _core.hessian(samples, loss, shape, w, root, 0.0, 0, 501, room, 1)
     with pytest.raises(ValueError, match="room a matrix of 8"):
         _core.hessian(samples, loss, shape, w, root, 0.0, 0, 500, np.zeros((1, 8, 7)), 1)
+
+
+@pytest.mark.parametrize("loss", SMOOTH)
+def test_one_row_stands_for_many_that_are_bent_little(loss):
+    X, y = problem(loss, 500, 7)
+    weight = np.random.default_rng(2).uniform(0, 2, 500)
+    w, root = np.linspace(-1, 0.9, 8), 0.7
+    samples = _core.Samples(X.data, X.indices, X.indptr, X.shape, 1)
+    samples.target(y, None, 0, weight)
+    full = np.hstack([X.toarray(), np.full((500, 1), root)])
+    bends = weight * bend(loss, X @ w[:7] + w[7], y)
+    expected = np.einsum("ij,ij,i->j", full, full, bends)
+    thin = np.zeros((1, 8, 8))
+    _core.hessian(samples, loss, E, w, root, 0.5, 0, 500, thin, 1)
+    np.testing.assert_allclose(thin[0, 7, 7], expected[7], rtol=1e-6)
+    diagonal = np.diag(thin[0])[:7] + thin[0, :7, 7]
+    np.testing.assert_allclose(diagonal, expected[:7], rtol=1e-6, atol=1e-6)
 
 
 def pairs(indptr):
@@ -241,6 +253,51 @@ def test_newton_takes_few_steps_where_columns_are_correlated_or_there_is_no_pena
         X, y, l2=1e-3, epochs=1, fit_intercept=False, intercept0=0.7, polish="newton"
     )
     assert fixed.intercept == 0.7 and "is within" in fixed.message
+
+
+@pytest.mark.parametrize("l2", [1e-12, 1e-9, 1.0])
+def test_newton_proves_the_optimum_of_any_penalty(l2):
+    X, y = problem("logistic", 3000)
+    rare = sparse.random(3000, 5, 0.003, format="csr", random_state=1)  # nine rows a column
+    X = sparse.hstack([X, rare]).tocsr()
+    result = fastopt.hogwild(X, y, l2=l2, epochs=1, polish="newton")
+    assert result.message.startswith("polished: the objective is within"), result.message
+    least = optimum("logistic", X, y, l2)
+    assert objective("logistic", X, y, l2, result.w, result.intercept) <= least * (1 + 2e-6)
+
+
+def test_newton_with_more_columns_than_rows_and_from_the_optimum_itself():
+    X, y = problem("logistic", 150, 200)
+    result = fastopt.hogwild(X, y, l2=1e-3, epochs=1, polish="newton")
+    assert "is within" in result.message and len(result.history) <= 15
+    X, y = problem("logistic", 3000)
+    for l2 in (0.0, 1e-3):
+        first = fastopt.hogwild(X, y, l2=l2, epochs=1, polish="newton")
+        how = {"w0": first.w, "intercept0": first.intercept, "epochs": 0, "polish": "newton"}
+        again = fastopt.hogwild(X, y, l2=l2, **how)
+        assert again.epochs < 100 and again.message.startswith("polished: ")
+        np.testing.assert_allclose(again.w, first.w, atol=1e-3)
+
+
+@pytest.mark.parametrize("polish", ["lbfgs", "newton"])
+def test_deterministic_polishing_has_the_same_bits_for_any_threads(polish):
+    X, y = problem("logistic", 20_000)
+    one, two, three = (
+        fastopt.hogwild(X, y, epochs=1, deterministic=True, threads=k, polish=polish)
+        for k in (1, 2, 3)
+    )
+    np.testing.assert_array_equal(one.w, two.w)
+    np.testing.assert_array_equal(one.w, three.w)
+    assert one.intercept == two.intercept == three.intercept
+
+
+def test_a_hessian_in_many_parts_is_the_same(monkeypatch):
+    X, y = problem("logistic", 5000)
+    whole = fastopt.hogwild(X, y, epochs=1, threads=1, polish="newton")
+    monkeypatch.setattr("fastopt.sparse.polish.PAIRS", 30_000.0)
+    parts = fastopt.hogwild(X, y, epochs=1, threads=1, polish="newton")
+    assert len(parts.history) <= len(whole.history) + 1
+    np.testing.assert_allclose(parts.w, whole.w, atol=1e-4)
 
 
 def test_newton_names_how_many_columns_it_takes():

@@ -99,9 +99,9 @@ def test_suggested_mode_is_the_runners(tmp_path):
 def test_too_many_columns_for_the_memory(monkeypatch):
     from fastopt import memory
 
-    monkeypatch.setattr(memory, "available", lambda: 1e6)
-    with pytest.raises(MemoryError, match="statistics of 100,000 columns"):
-        open_data(np.ones((2, 2)), n_features=100_000).stats()
+    monkeypatch.setattr(memory, "available", lambda: 2e7)
+    with pytest.raises(MemoryError, match="statistics of 1,000,000 columns"):
+        open_data(np.ones((2, 2)), n_features=1_000_000).stats()
 
 
 @pytest.mark.parametrize("index", ["i4", "i8"])

@@ -36,7 +36,7 @@ class FMRegressor(RegressorMixin, Machine, BaseEstimator):
         Factors of each column, 1 to 256.
     l2_reg_w, l2_reg_V : float, default 1e-4, 1e-3
         L2 penalties of weights and factors.
-    init_stdev : float, default 0.1
+    init_stdev : float, default 0.01
         Standard deviation of the first factors, in roots of y's standard deviation.
         Columns that no row has stay at 0.
     fit_intercept : bool, default True
@@ -114,7 +114,7 @@ class FMRegressor(RegressorMixin, Machine, BaseEstimator):
         rank: int = 16,
         l2_reg_w: float = 1e-4,
         l2_reg_V: float = 1e-3,
-        init_stdev: float = 0.1,
+        init_stdev: float = 0.01,
         fit_intercept: bool = True,
         max_iter: int = 100,
         tol: float | None = 1e-4,

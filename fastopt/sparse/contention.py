@@ -44,8 +44,9 @@ def estimate(indices: np.ndarray, ends: np.ndarray, longest: int) -> dict[str, f
     bounds = np.add.reduceat(degree[indices], starts)
     most = np.argsort(-bounds, kind="stable")[:CANDIDATES]
     mask = np.zeros(len(degree), np.uint64)
-    for bit, k in enumerate(most):
-        mask[indices[ends[there[k]] : ends[there[k] + 1]]] |= np.uint64(1 << bit)
+    bits = np.left_shift(np.uint64(1), np.arange(len(most), dtype=np.uint64))
+    columns = np.concatenate([indices[ends[there[k]] : ends[there[k] + 1]] for k in most])
+    np.bitwise_or.at(mask, columns, np.repeat(bits, np.diff(ends)[there[most]]))
     met = np.bitwise_or.reduceat(mask[indices], starts)
     shared = int(np.unpackbits(met.view(np.uint8)).reshape(len(met), 64).sum(axis=0).max())
     return {**found, "delta": min(1.0, int(degree.max()) / rows), "rho": shared / rows}

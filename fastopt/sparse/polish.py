@@ -32,7 +32,9 @@ SMOOTH = (
 WITHIN = 1e-6  # of the objective: how far above its minimum it may stay
 ITERATIONS = 1000
 NEWTON_COLUMNS = 2000  # at most: the matrix has their square, its factors take their cube
-LEAST_BEND = 0.25  # rows that are bent less than that times the most bent ones share their turns
+LEAST_BEND = 0.25  # rows that are bent less than that times the most bent ones share their turns,
+MANY_ROWS = 50  # where there are so many for a column
+WORKERS = 4  # that add up, where the number of threads may change no bit
 EPSILON = float(np.finfo(float).eps)
 PAIRS = 1e8  # of a row's columns, between two looks at Ctrl-C
 
@@ -73,52 +75,54 @@ def polished(train: Callable[..., HogwildResult], how: str) -> Callable[..., Hog
 class _Sum:
     """The objective at (w, c), the intercept being sqrt(gain) * c, with its gradient."""
 
-    def __init__(self, rows: Rows, threads: int, intercept: float) -> None:
-        self.rows, self.threads = rows, threads
+    def __init__(self, rows: Rows, threads: int, workers: int, intercept: float) -> None:
+        self.rows, self.threads, self.workers = rows, threads, workers
         size = rows.samples.columns + 1
         self.root = math.sqrt(rows.gain)
         self.fixed = 0.0 if self.root else intercept
         self.point, self.found = np.empty(size), np.empty(size)
-        self.room = np.empty(threads * (size + 1))
+        self.room = np.empty(workers * (size + 1))
         self.matrices: np.ndarray | None = None
         self.calls = 0
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         settings, samples, g = self.rows.settings, self.rows.samples, self.found
-        loss, shape, threads = settings.loss, settings.shape, self.threads
+        loss, shape = settings.loss, settings.shape
         self.calls += 1
         self.point[:] = x
         self.point[-1] = self.intercept(x)
         total = _core.full_gradient(
-            samples, loss, shape, self.point, g, self.room, threads, threads
+            samples, loss, shape, self.point, g, self.room, self.workers, self.threads
         )
         g /= self.rows.n
         g[:-1] += settings.l2 * x[:-1]
         g[-1] *= self.root
         return total / self.rows.n + settings.l2 / 2 * float(x[:-1] @ x[:-1]), g.copy()
 
-    def hessian(self, x: np.ndarray) -> np.ndarray:
-        """Return about the matrix of second derivatives at x."""
+    def hessian(self, x: np.ndarray, least: float = 0.0) -> np.ndarray:
+        """Return the matrix of second derivatives at x, or about that: see csrc/gradient.inc."""
         settings, samples, size, n = self.rows.settings, self.rows.samples, len(x), self.rows.n
-        loss, shape, threads = settings.loss, settings.shape, self.threads
+        loss, shape = settings.loss, settings.shape
         if self.matrices is None:
-            self.matrices = np.empty((threads, size, size))
+            self.matrices = np.empty((self.workers, size, size))
         self.calls += 1
         self.matrices[:] = 0
         self.point[:] = x
         self.point[-1] = self.intercept(x)
-        some = max(1, int(PAIRS / max(1, samples.nonzeros / n) ** 2))
+        some = max(1, int(self.threads * PAIRS / max(1, samples.nonzeros / n) ** 2))
         for low in range(0, n, some):
             high = min(low + some, n)
             _core.hessian(
-                *(samples, loss, shape, self.point, self.root, LEAST_BEND, low, high),
-                *(self.matrices, threads),
+                *(samples, loss, shape, self.point, self.root, least, low, high),
+                *(self.matrices, self.threads),
             )
         h = self.matrices.sum(axis=0)
         h /= n
+        lacking = np.maximum(h[:-1, -1], 0)  # or steps along rare columns were huge
         h[:, -1] = h[-1]
-        h.flat[:: size + 1] += settings.l2
-        h[-1, -1] -= settings.l2 if self.root else settings.l2 - 1  # without an intercept: it stays
+        h.flat[: -1 : size + 1] += lacking + settings.l2
+        if not self.root:
+            h[-1, -1] = 1.0  # the intercept stays as it is
         return h
 
     def within(self, x: np.ndarray, g: np.ndarray) -> float:
@@ -144,19 +148,24 @@ class _Sum:
 def newton(total: _Sum, x: np.ndarray) -> Steps:
     """Yield the states of Newton's steps, each halved until it lowers the objective."""
     f, g = total(x)
-    step = 0.0
+    step = 1.0
+    many = total.rows.n >= MANY_ROWS * len(x)
     while True:
         yield State(x, f, g, float(np.abs(g).max()), step)
-        h, d = total.hessian(x), -g
+        h, d = total.hessian(x, LEAST_BEND if many and step >= 0.25 else 0.0), -g
         if not _core.cholesky_solve(h, d):  # h is singular, or has a maximum
-            d = Factors(total.hessian(x), EPSILON**0.5).step(g)
+            factors = Factors(total.hessian(x), EPSILON**0.5)
+            d = factors.step(g) if factors.finite else -g
         slope, step = float(d @ g), 1.0
         if not slope < 0:
             d, slope = -g, -float(g @ g)
         while True:
             ahead = x + step * d
             value, gradient = total(ahead)
-            if value <= f + 1e-4 * step * slope:
+            flatter = gradient @ gradient < 0.5 * (g @ g)
+            if value <= f + 1e-4 * step * slope and (value < f or flatter):
+                break
+            if flatter and value <= f + 10 * EPSILON * abs(f):  # as good as f can tell
                 break
             step /= 2
             if step * np.abs(d).max() <= EPSILON * np.abs(x).max() or step < 1e-30:
@@ -169,11 +178,13 @@ def polish(
 ) -> None:
     """Take the model of `result` to the optimum, in place; `options` are those of `solve`."""
     samples, l2 = rows.samples, rows.settings.l2
-    threads = max(1, min(rows.settings.threads, rows.n // 4096))
-    vectors = threads + 26 + (threads + 4) * (samples.columns if how == "newton" else 0)
+    most = max(1, rows.n // 4096)
+    threads = min(rows.settings.threads, most)
+    workers = min(WORKERS, most) if rows.settings.deterministic else threads
+    vectors = workers + 26 + (workers + 4) * (samples.columns if how == "newton" else 0)
     memory.need(f"polishing {samples.columns:,} weights", 8.0 * vectors * samples.columns)
     target.give(samples)
-    total = _Sum(rows, threads, result.intercept)
+    total = _Sum(rows, threads, workers, result.intercept)
     x = np.append(result.w, 0).astype(np.float64)
     x[-1] = result.intercept / total.root if total.root else 0
     begun, called = time.perf_counter(), time.perf_counter()
@@ -181,7 +192,7 @@ def polish(
     watch, callback = options.get("watch"), options.get("callback")
     goal = -math.inf if watch is None or watch.target is None else watch.target
     deadline = options.get("deadline") or math.inf
-    best, first = None, math.inf
+    best, first, trained = None, math.inf, len(result.history)
 
     def count() -> float:
         epochs, seen, nonzeros, seconds = before
@@ -235,7 +246,7 @@ def polish(
             if best is None or state.f <= best.f:
                 best = state
             words = enough(state)
-            if words or len(result.history) > ITERATIONS:
+            if words or len(result.history) - trained > ITERATIONS:
                 break
     except KeyboardInterrupt as interrupt:
         result.status = "interrupted"

@@ -333,9 +333,13 @@ class Rows:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
         if self._probe is None:
             rng = np.random.default_rng(self.settings.seed)
-            size = min(2 * max(PROBE_ROWS, self.n // 64), self.n)
-            chosen = rng.choice(self.n, size, replace=False)
-            halves = (chosen, chosen) if self.n < 64 else np.array_split(chosen, 2)
+            among: Any = self.n
+            if self.weights is not None and not self.weights.all():
+                among = np.flatnonzero(self.weights)  # the others teach nothing
+            n = self.n if among is self.n else len(among)
+            size = min(2 * max(PROBE_ROWS, n // 64), n)
+            chosen = rng.choice(among, size, replace=False)
+            halves = (chosen, chosen) if n < 64 else np.array_split(chosen, 2)
             self._probe = []
             for which in halves:
                 shape = len(which), self.samples.columns

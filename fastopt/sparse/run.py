@@ -12,7 +12,15 @@ import numpy as np
 from fastopt import _core
 from fastopt.sparse import coordinate
 from fastopt.sparse.order import checked
-from fastopt.sparse.rows import LARGEST_DECAY, PROBE_ROWS, Rows, Settings, Targets, objective_of
+from fastopt.sparse.rows import (
+    CURVATURES,
+    LARGEST_DECAY,
+    PROBE_ROWS,
+    Rows,
+    Settings,
+    Targets,
+    objective_of,
+)
 
 BATCH = 512  # rows: FO_BLOCKS * FO_ROWS of csrc/hogwild.h
 
@@ -276,9 +284,10 @@ class Run:
 def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any, judge: Judge) -> float:
     """Return the step size that a pass over a sample of the rows likes best (a few if it is small).
 
-    The first guess is one over the mean squared norm of the rows; factors of 4 from there are
-    tried downhill, judged by the objective on the sample and on a second one: by the second alone,
-    steps would be short where a few rows say little of the others.
+    The first guess is what meets a row's target, as the loss is bent: one over the mean squared
+    norm of the rows, and four for the logistic one; factors of 4 from there are tried downhill,
+    judged by the objective on the sample and on a second one: by the second alone, steps would be
+    short where a few rows say little of the others.
     """
     settings = rows.settings
     fit, fit_rows = rows.probe()[0]
@@ -297,7 +306,8 @@ def auto_step(rows: Rows, target: Targets, w0: np.ndarray, intercept0: Any, judg
         value = judge(seen, intercept)
         return math.inf if run.diverged or not math.isfinite(value) else value
 
-    step = min(1 / (rows.mean_norm + rows.mean_square), most)
+    bend = CURVATURES.get(settings.loss, 1.0)
+    step = min(1 / (bend * (rows.mean_norm + rows.mean_square)), most)
     if settings.by_column:  # their steps do not depend on the size of gradients
         step = coordinate.FIRST_STEP[settings.optimizer] / math.sqrt(rows.mean_norm or 1.0)
     best = tried(step)

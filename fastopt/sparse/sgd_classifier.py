@@ -86,7 +86,8 @@ class SGDClassifier(CallbackSupportMixin, ClassifierMixin, LinearSGD, BaseEstima
     average : bool or int, default False
         Use the mean of the models after all rows, or after those from the average-th row on. With
         True and learning_rate="optimal", fit takes a mean of snapshots of which later ones count
-        more: closer to the optimum, and free of cost. So do several threads, unweighted.
+        more: closer to the optimum, and free of cost; or the last model, where that has the lower
+        objective on a sample of the rows. Several threads take snapshots too, unweighted.
     intercept_rate : float, "auto" or "sklearn", default "auto"
         The intercept's step in steps of the coefficients. "auto": 1, and with
         learning_rate="optimal" the mean square of X's non-zeros, as if it were a column of their

@@ -72,7 +72,8 @@ class SGDRegressor(CallbackSupportMixin, RegressorMixin, LinearSGD, BaseEstimato
     average : bool or int, default False
         Use the mean of the models after all rows, or after those from the average-th row on. With
         True and learning_rate="optimal", fit takes a mean of snapshots of which later ones count
-        more: closer to the optimum, and free of cost. So do several threads, unweighted.
+        more: closer to the optimum, and free of cost; or the last model, where that has the lower
+        objective on a sample of the rows. Several threads take snapshots too, unweighted.
     n_jobs : int or None, default None
         Threads inside one fit; -1: as many as this process may use. None: 1 if `random_state` is
         given and `deterministic` is not True, which makes the bits reproducible, else -1.
