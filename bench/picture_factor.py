@@ -56,6 +56,9 @@ def main() -> None:
                 ax.plot(*zip(*points, strict=True), mark, color=color, ms=3, lw=1, label=row["who"])
             ax.set(xscale="log", yscale="log", title=f"{name}, rank {rank}")
             ax.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
+            ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+            ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             if j == 0:
                 ax.set_ylabel("test RMSE")
             if i == len(found) - 1:

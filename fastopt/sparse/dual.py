@@ -322,7 +322,8 @@ def ascend(
     margins = np.empty(n)
     aside, called, rounds = 0.0, start, 1
     measured = 0 if position is None else position.numbers["measured"]
-    scale = 0.5 if position is None else position.numbers.get("scale", 0.5)  # gap to that as rows were met
+    # how the gap compares to that of the rows as they were met
+    scale = 0.5 if position is None else position.numbers.get("scale", 0.5)
 
     def elapsed() -> float:
         return time.perf_counter() - start - aside

@@ -333,12 +333,12 @@ class Rows:
         """Return two small samples of the rows, to try step sizes on: (rows in C, which rows)."""
         if self._probe is None:
             rng = np.random.default_rng(self.settings.seed)
-            among: Any = self.n
+            heavy = None  # the others teach nothing
             if self.weights is not None and not self.weights.all():
-                among = np.flatnonzero(self.weights)  # the others teach nothing
-            n = self.n if among is self.n else len(among)
+                heavy = np.flatnonzero(self.weights)
+            n = self.n if heavy is None else len(heavy)
             size = min(2 * max(PROBE_ROWS, n // 64), n)
-            chosen = rng.choice(among, size, replace=False)
+            chosen = rng.choice(n if heavy is None else heavy, size, replace=False)
             halves = (chosen, chosen) if n < 64 else np.array_split(chosen, 2)
             self._probe = []
             for which in halves:
