@@ -67,8 +67,17 @@ def main() -> None:
                 ax.set_ylabel("above the lowest")
             if i == len(data) - 1:
                 ax.set_xlabel("seconds")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=5, frameon=False, fontsize=8)
+    drawn = [ax.get_legend_handles_labels() for ax in axes.flat]
+    named = {label: handle for one in drawn for handle, label in zip(*one, strict=True)}
+    labels = [who for who in COLORS if who in named]
+    figure.legend(
+        [named[who] for who in labels],
+        labels,
+        loc="upper center",
+        ncols=5,
+        frameon=False,
+        fontsize=8,
+    )
     figure.text(0.01, 0.002, f"{facts['processor']}, {facts['cores']} processors", fontsize=7)
     figure.tight_layout(rect=(0, 0.01, 1, 0.96))
     figure.savefig(arguments.out, metadata={"Date": None})

@@ -104,9 +104,9 @@ def hogwild(
     fit_intercept : bool, default True
     average : bool, default True
         Return the mean of snapshots of the weights, later ones counting more [2]_: closer to the
-        optimum where rows contradict each other. Where they do not, it lags behind, and the last
-        weights are returned: whichever has the lower objective on a sample of some thousand rows.
-        False returns the last weights.
+        optimum where rows contradict each other. Where they do not, it lags behind: the last
+        weights are returned if they are better on a sample of some thousand rows, by more than
+        chance. False returns the last weights.
     sample_weight : array_like of shape (n_rows,), optional
         Weights of the rows in the mean of the losses; only their ratios matter.
     w0 : array_like of shape (n_columns,), optional

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,20 +108,39 @@ def native(
     )
 
 
-Judge = Callable[[np.ndarray, Any], float]
+class Judge:
+    """What tells how good models are, by two samples of the rows."""
 
+    def __init__(self, rows: Rows, target: Targets) -> None:
+        self.rows = rows
+        self.samples = [one for one, _ in rows.probe()]
+        for one, which in rows.probe():
+            target.give(one, which)
+        weights = rows.weights if target.weights is None else target.weights
+        which = np.concatenate([which for _, which in rows.probe()])
+        self.weights = 1.0 if weights is None else weights[which]
 
-def judge_of(rows: Rows, target: Targets) -> Judge:
-    """Return what says how good a model is by its objective on two samples of the rows."""
-    samples = []
-    for one, which in rows.probe():
-        target.give(one, which)
-        samples.append(one)
+    def __call__(self, w: np.ndarray, intercept: Any) -> float:
+        """Return the sum of the objectives on both."""
+        settings, threads = self.rows.settings, self.rows.threads
+        return sum(objective_of(one, w, intercept, settings, threads) for one in self.samples)
 
-    def judge(w: np.ndarray, intercept: Any) -> float:
-        return sum(objective_of(one, w, intercept, rows.settings, rows.threads) for one in samples)
+    def each(self, w: np.ndarray, intercept: Any) -> np.ndarray:
+        """Return what each row adds to the objective, times the number of rows."""
+        settings, threads = self.rows.settings, self.rows.threads
+        found = []
+        for one in self.samples:
+            found.append(np.empty(one.rows))
+            one.losses(settings.loss, settings.shape, w, intercept, found[-1], threads)
+        penalty = settings.l2 / 2 * float(np.square(w, dtype=np.float64).sum())
+        penalty += settings.l1 * float(np.abs(w).sum(dtype=np.float64)) if settings.l1 else 0.0
+        return self.weights * np.concatenate(found) + penalty
 
-    return judge
+    def prefers(self, model: tuple[np.ndarray, Any], other: tuple[np.ndarray, Any]) -> bool:
+        """Return whether the model has a lower objective than the other, by more than chance."""
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            more = self.each(*other) - self.each(*model)
+            return bool(more.mean() > more.std() / math.sqrt(len(more)))
 
 
 class Run:
@@ -215,9 +233,8 @@ class Run:
         intercept, average = self.native.settle()
         if self.average is None or not self.native.averaged:
             return self.w, intercept
-        if self.judge and self.judge(self.w, intercept) < self.judge(self.average, average):
-            return self.w, intercept
-        return self.average, average
+        models = (self.w, intercept), (self.average, average)
+        return models[0] if self.judge and self.judge.prefers(*models) else models[1]
 
     def left(self) -> Past:
         """Return what a later run needs to go on with the mean; call it last."""

@@ -14,7 +14,7 @@ from fastopt.slices import SLICE, held_interrupts, next_slice
 from fastopt.sparse.checkpoint import Checkpoint, Position
 from fastopt.sparse.contention import conflicts
 from fastopt.sparse.rows import Rows, Targets, objective_of
-from fastopt.sparse.run import Past, Run, auto_step, judge_of
+from fastopt.sparse.run import Judge, Past, Run, auto_step
 from fastopt.sparse.stopping import Watch
 
 CALLBACK_EVERY = 0.05  # seconds, at least
@@ -193,7 +193,7 @@ def solve(
         start -= position.numbers["seconds"]
     averages = settings.average and not settings.plain_mean
     given = step or settings.step
-    judge = judge_of(rows, target) if averages or not given else None
+    judge = Judge(rows, target) if averages or not given else None
     step = given or auto_step(rows, target, w0, intercept0, judge)
     if not np.finfo(rows.dtype).tiny < step < np.finfo(rows.dtype).max:
         raise UnscaledError(
