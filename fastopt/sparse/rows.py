@@ -449,12 +449,18 @@ def choose_rounds(samples: _core.Samples, threads: int) -> tuple[str, int, str]:
     return "rounds", threads, f"the same bits for any threads: {workers} workers merge in rounds"
 
 
+def penalty_of(w: np.ndarray, settings: Settings) -> float:
+    """Return what L2 and L1 add to the objective, in float64."""
+    with np.errstate(over="ignore", under="ignore"):
+        penalty = settings.l2 / 2 * float(np.square(w, dtype=np.float64).sum())
+        penalty += settings.l1 * float(np.abs(w).sum(dtype=np.float64)) if settings.l1 else 0.0
+    return penalty
+
+
 def objective_of(
     samples: _core.Samples, w: np.ndarray, intercept: Any, settings: Settings, threads: int
 ) -> float:
     """Return the mean loss of all rows plus the penalty, in float64."""
-    with np.errstate(over="ignore", under="ignore"):
-        penalty = settings.l2 / 2 * float(np.square(w, dtype=np.float64).sum())
-        penalty += settings.l1 * float(np.abs(w).sum(dtype=np.float64)) if settings.l1 else 0.0
+    penalty = penalty_of(w, settings)
     loss = samples.loss(settings.loss, settings.shape, w, intercept, threads)
     return loss / samples.rows + penalty

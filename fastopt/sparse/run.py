@@ -19,6 +19,7 @@ from fastopt.sparse.rows import (
     Settings,
     Targets,
     objective_of,
+    penalty_of,
 )
 
 BATCH = 512  # rows: FO_BLOCKS * FO_ROWS of csrc/hogwild.h
@@ -132,9 +133,7 @@ class Judge:
         for one in self.samples:
             found.append(np.empty(one.rows))
             one.losses(settings.loss, settings.shape, w, intercept, found[-1], threads)
-        penalty = settings.l2 / 2 * float(np.square(w, dtype=np.float64).sum())
-        penalty += settings.l1 * float(np.abs(w).sum(dtype=np.float64)) if settings.l1 else 0.0
-        return self.weights * np.concatenate(found) + penalty
+        return self.weights * np.concatenate(found) + penalty_of(w, settings)
 
     def prefers(self, model: tuple[np.ndarray, Any], other: tuple[np.ndarray, Any]) -> bool:
         """Return whether the model has a lower objective than the other, by more than chance."""
